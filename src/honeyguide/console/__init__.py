@@ -1,0 +1,6 @@
+"""The pages: a client of the public API, in a process of its own.
+
+Takes: the address of an API.
+Gives: pages.
+Never: imports a stage.
+"""

@@ -1,0 +1,451 @@
+"""Every plug-in Protocol and the array shapes that travel in the request path, on one page.
+
+Rows, never ids: `item` and `user` arrays hold row numbers of a `Vocabulary`; -1 pads. Times are int64 microseconds
+since the epoch, UTC. Scores are float32, nan where absent; higher is better; nan sinks.
+A plug-in is a class that fits a Protocol, named in `honeyguide.toml` by dotted name (`package.module:Class`) or by an
+entry point of the group `honeyguide.plugins`. Nothing registers itself at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from honeyguide.schema.vocabulary import Vocabulary
+from honeyguide.schema.wire import (
+    Answer,
+    EventsAnswer,
+    EventsRequest,
+    Filters,
+    Item,
+    RecommendRequest,
+    SearchAnswer,
+    SearchRequest,
+    SuggestAnswer,
+)
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+__all__ = [
+    "Answerer",
+    "Appended",
+    "Candidates",
+    "CatalogView",
+    "Erasable",
+    "EventLog",
+    "Health",
+    "Interactions",
+    "LogRecord",
+    "Metric",
+    "Pool",
+    "Progress",
+    "Queries",
+    "Ragged",
+    "Scorer",
+    "Source",
+    "TablesEngine",
+    "TextHits",
+    "TextIndex",
+    "TreesEngine",
+    "TreesModel",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+Progress = Callable[[str, int, int], None]
+"""`progress(what, done, total)`: called by long work, shown by whoever runs it."""
+
+
+# ---------------------------------------------------------------------------------------------------- shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of different lengths: row `i` is `values[indptr[i]:indptr[i + 1]]`."""
+
+    indptr: I64  # (n + 1,)
+    values: I32  # (nnz,)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, i: int) -> I32:
+        """Values of one row (a view)."""
+        return self.values[self.indptr[i] : self.indptr[i + 1]]
+
+    @classmethod
+    def empty(cls, n: int) -> Ragged:
+        """`n` empty rows."""
+        return cls(np.zeros(n + 1, np.int64), np.zeros(0, np.int32))
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int] | I32]) -> Ragged:
+        """From a list of rows."""
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(row) for row in rows], out=indptr[1:])
+        values = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
+        return cls(indptr, values.astype(np.int32, copy=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Events as arrays, sorted by `at`; ties keep the order of the file.
+
+    `weight` is the strength of the sign of interest (from `[actions]`; 0 = none, negative = dislike).
+    `value` is the action's own number (nan if it has none); `action` indexes `actions`.
+    """
+
+    user: I32
+    item: I32
+    action: I16
+    value: F32
+    weight: F32
+    at: I64
+    n_users: int
+    n_items: int
+    actions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, which: BoolArray | I64 | slice) -> Interactions:
+        """The chosen events; the numbers of people and items stay."""
+        return Interactions(
+            self.user[which], self.item[which], self.action[which], self.value[which], self.weight[which],
+            self.at[which], self.n_users, self.n_items, self.actions,
+        )  # fmt: skip
+
+    def before(self, at_us: int) -> Interactions:
+        """The events strictly before a moment."""
+        return self.take(slice(0, int(np.searchsorted(self.at, at_us, side="left"))))
+
+    def since(self, at_us: int) -> Interactions:
+        """The events at or after a moment."""
+        return self.take(slice(int(np.searchsorted(self.at, at_us, side="left")), None))
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """`n` questions to the sources: histories (or seed items) oldest first, newest last.
+
+    Home asks with a person's history, item page with one seed, board with a set of seeds; all are the same to a source.
+    """
+
+    indptr: I64  # (n + 1,)
+    items: I32  # (nnz,) rows; may hold -1 for items nobody knows, which a source ignores
+    weights: F32  # (nnz,) strength of each sign of interest, as in Interactions.weight
+    at: I64  # (nnz,) when it happened
+    now: I64  # (n,) the moment of the question; sources may not use anything later
+    segment: I32  # (n,) the person's or context's segment, -1 unknown
+    exclude: Ragged  # rows never to return (seen, seeds, denied), any order
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What one source brings: best first, padded with -1 / nan. Ties: the lower row first."""
+
+    items: I32  # (n, k)
+    scores: F32  # (n, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Candidates of all sources merged: unique items, best blend score first, padded with -1 / nan."""
+
+    items: I32  # (n, K)
+    blend: F32  # (n, K)
+    source_scores: F32  # (n, K, sources); nan where a source did not bring the item
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CatalogView:
+    """The catalog as arrays by item row. Text stays in lists; facets are coded."""
+
+    items: Vocabulary
+    title: list[str]  # "" where there is none
+    description: list[str]
+    category: Ragged  # codes into category_names
+    category_names: list[str]
+    people: Ragged  # codes into people_names
+    people_names: list[str]
+    country: I32  # code into country_names, -1 unknown
+    country_names: list[str]
+    year: F32  # nan unknown
+    price: F32  # nan unknown
+    available: BoolArray
+    known_at: I64
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class TextHits:
+    """Lexical hits, best first, with the number of all hits and the counts of facet values."""
+
+    rows: I32  # (k,)
+    scores: F32  # (k,)
+    total: int
+    facets: dict[str, list[tuple[str, int]]]
+
+
+# --------------------------------------------------------------------------------------------------- plug-ins
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A retrieval source. Deterministic under a seed; a longer list starts with the shorter one."""
+
+    name: ClassVar[str]
+
+    def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
+        """Learn from events; returns itself."""
+        ...
+
+    def retrieve(self, queries: Queries, k: int) -> Candidates:
+        """Best `k` items per query. Never returns an excluded item or -1 before a real item."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write arrays into an existing, empty folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; large arrays as memory maps."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A ranker's head: features of candidates in, one score per candidate out."""
+
+    name: str
+    calibrated: bool  # whether `score` is a calibrated probability; only such scores are summed
+
+    def score(self, features: F32) -> F64:
+        """(n, features) -> (n,)."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A metric as a value: `nDCG(10)` prints as `nDCG@10`."""
+
+    @property
+    def name(self) -> str:
+        """Its name with the cut-off."""
+        ...
+
+    def per_query(self, ranked: I32, relevant: Ragged) -> F64:
+        """(n, k) ranked rows and the relevant rows -> (n,) values, nan where the metric is undefined."""
+        ...
+
+
+@runtime_checkable
+class TextIndex(Protocol):
+    """A lexical index over the catalog."""
+
+    def search(
+        self, query: str, k: int, *, offset: int = 0, filters: Filters | None = None, facets: bool = False
+    ) -> TextHits:
+        """Hits for any string a person may type; never raises on a query."""
+        ...
+
+    def upsert(self, rows: Sequence[int], items: Sequence[Item]) -> None:
+        """Add or replace items; the next search sees them."""
+        ...
+
+
+class TreesModel(Protocol):
+    """A fitted tree ensemble."""
+
+    def predict(self, features: F32) -> F64:
+        """Raw scores (n, features) -> (n,), by the library itself."""
+        ...
+
+    def arrays(self) -> Any:
+        """The same model as `kernels.trees.ObliviousTrees`, for the fused scorer."""
+        ...
+
+    def importance(self) -> F64:
+        """Share of each feature in the splits' gain, (features,)."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write one file."""
+        ...
+
+
+class TreesEngine(Protocol):
+    """A library that fits oblivious trees."""
+
+    def fit(
+        self,
+        features: F32,
+        label: F32,
+        *,
+        objective: str,  # "logloss" or "rank"
+        group: I64 | None = None,
+        weight: F32 | None = None,
+        validation: tuple[F32, F32, I64 | None] | None = None,
+        trees: int = 300,
+        depth: int = 6,
+        learning_rate: float | None = None,
+        threads: int = 2,
+        seed: int = 0,
+    ) -> TreesModel:
+        """Fit; early stopping on `validation` if given."""
+        ...
+
+    def load(self, path: Path) -> TreesModel:
+        """Read what `TreesModel.save` wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of the log. `key` makes appends idempotent: a second record with the same key is not stored."""
+
+    key: str
+    kind: str  # "event", "impression" or "item"
+    at: int  # microseconds, UTC
+    user_id: str  # "" if nobody's
+    payload: bytes  # msgpack
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did, once durable."""
+
+    head: int  # offset of the newest record
+    duplicates: tuple[int, ...]  # indexes in the batch whose key was there already
+
+
+class EventLog(Protocol):
+    """An append-only, durable, idempotent log with offsets. Several processes may write and read."""
+
+    def append(self, records: Sequence[LogRecord]) -> Future[Appended]:
+        """Resolves when the records are on disk (or raises a ResourceError: nothing of the batch is stored)."""
+        ...
+
+    def read(self, after: int, limit: int = 10_000) -> list[tuple[int, LogRecord]]:
+        """Records with an offset above `after`, in order."""
+        ...
+
+    def head(self) -> int:
+        """Offset of the newest durable record of any process; costs about a microsecond."""
+        ...
+
+    def close(self) -> None:
+        """Write what is queued, then close."""
+        ...
+
+
+@runtime_checkable
+class Erasable(Protocol):
+    """Whatever holds a person's data."""
+
+    def erase(self, user_id: str) -> int:
+        """Remove every trace of the person; returns how many rows went."""
+        ...
+
+
+class TablesEngine(Protocol):
+    """Where tables are computed: Ibis expressions in, Arrow out. DuckDB by default, Spark when one machine is not enough."""
+
+    name: str
+
+    def table(self, data: pa.Table, name: str | None = None) -> ir.Table:
+        """An Arrow table as an expression."""
+        ...
+
+    def parquet(self, paths: Path | Sequence[Path], name: str | None = None) -> ir.Table:
+        """Parquet files as an expression."""
+        ...
+
+    def arrow(self, expression: ir.Table) -> pa.Table:
+        """Run and fetch."""
+        ...
+
+    def write(self, expression: ir.Table, path: Path) -> None:
+        """Run and write one Parquet file (zstd)."""
+        ...
+
+    def sql(self, query: str, tables: Mapping[str, ir.Table]) -> pa.Table:
+        """Run one SELECT over the named tables."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and temporary files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an answerer can answer."""
+
+    ready: bool
+    build_id: str
+    detail: str
+
+
+class Answerer(Protocol):
+    """The product as a function: requests in, answers out. `serving/http` and `world` receive one from `flows/wiring`."""
+
+    def recommend(self, request: RecommendRequest) -> Answer:
+        """A slate."""
+        ...
+
+    def search(self, request: SearchRequest) -> SearchAnswer:
+        """Hits for a query."""
+        ...
+
+    def suggest(self, prefix: str, k: int) -> SuggestAnswer:
+        """Completions."""
+        ...
+
+    def record(self, batch: EventsRequest) -> Future[EventsAnswer]:
+        """Log events; resolves when they are durable and visible to the next answer."""
+        ...
+
+    def item(self, item_id: str) -> Item:
+        """One catalog item, or NotFoundError."""
+        ...
+
+    def put_item(self, item: Item) -> Future[None]:
+        """Add or change an item; resolves when durable and visible."""
+        ...
+
+    def health(self) -> Health:
+        """Readiness."""
+        ...
+
+    def pipeline(self) -> dict[str, Any]:
+        """The pipeline per surface, for `explain` and the console."""
+        ...
+
+    def evaluation(self) -> dict[str, Any]:
+        """The newest evaluation report (the Judged table as rows, and its notes), {} if there is none."""
+        ...
+
+    def close(self) -> None:
+        """Write what is queued, then close."""
+        ...

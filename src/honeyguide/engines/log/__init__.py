@@ -1,0 +1,6 @@
+"""The durable, idempotent log.
+
+Takes: LogRecords.
+Gives: offsets, and the records back.
+Never: interprets a payload.
+"""

@@ -1,0 +1,6 @@
+"""Lexical search by tantivy.
+
+Takes: catalog texts.
+Gives: hits.
+Never: ranks by anything but words.
+"""

@@ -1,0 +1,6 @@
+"""What is known of people and items at a moment.
+
+Takes: Events, Items.
+Gives: FeatureValues, TrainingSet, online values.
+Never: sees the future.
+"""

@@ -1,0 +1,6 @@
+"""From candidates to calibrated outcomes.
+
+Takes: features of candidates.
+Gives: Scores: a calibrated probability per outcome, or a rank.
+Never: sums what is not calibrated.
+"""

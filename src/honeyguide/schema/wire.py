@@ -1,0 +1,203 @@
+"""What goes over HTTP: requests in, answers out. Unknown fields are refused; bounds are part of the type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+__all__ = [
+    "Answer",
+    "EventIn",
+    "EventsAnswer",
+    "EventsRequest",
+    "FacetCount",
+    "Filters",
+    "Item",
+    "RecommendRequest",
+    "RefusedEvent",
+    "SearchAnswer",
+    "SearchRequest",
+    "ShownItem",
+    "Suggestion",
+    "SuggestAnswer",
+]
+
+Id = Annotated[str, Meta(min_length=1, max_length=512)]
+Slots = Annotated[int, Meta(ge=1, le=200)]
+Text = Annotated[str, Meta(max_length=10_000)]
+
+
+class Filters(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Hard filters: an item must pass all that are given."""
+
+    categories: list[str] = []  # at least one of them
+    people: list[str] = []  # at least one of them
+    countries: list[str] = []  # at least one of them
+    year_min: int | None = None
+    year_max: int | None = None
+    price_min: float | None = None
+    price_max: float | None = None
+    allow: list[str] = []  # only these item ids
+    deny: list[str] = []  # never these item ids
+
+
+class RecommendRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Ask for a slate on a surface.
+
+    `home` needs nothing, `item` needs `item_id`, `board` needs `board_items`. A person nobody knows gets
+    context-aware popularity.
+    """
+
+    surface: Annotated[str, Meta(min_length=1, max_length=64)] = "home"
+    user_id: Id | None = None
+    item_id: Id | None = None
+    board_items: Annotated[list[Id], Meta(max_length=500)] = []
+    k: Slots = 20
+    filters: Filters = field(default_factory=Filters)
+    context: Annotated[dict[str, str], Meta(max_length=32)] = {}
+    request_id: Id | None = None
+    log: bool = True  # false: a preview that leaves no Impressions row
+
+
+class ShownItem(Struct, omit_defaults=True):
+    """One slot of an answer, with why it is there."""
+
+    item_id: str
+    position: int
+    score: float
+    propensity: float
+    title: str | None = None
+    reason: str = ""
+    sources: list[str] = []
+    heads: dict[str, float] = {}
+    year: int | None = None
+    categories: list[str] = []
+    people: list[str] = []
+    pinned: bool = False
+    explored: bool = False
+    because: list[str] = []  # item ids of the person's history that speak for it
+    highlight: str | None = None  # search: the title with <mark> around the words that matched, HTML-escaped
+
+
+class Answer(Struct, omit_defaults=True):
+    """A slate."""
+
+    request_id: str
+    surface: str
+    policy_version: str
+    build_id: str
+    items: list[ShownItem]
+    list_propensity: float = 1.0
+    fallback: str | None = None  # why the answer is not the policy's own
+    dropped: dict[str, int] = {}  # rule -> how many candidates it removed
+    stage_us: dict[str, float] = {}
+
+
+class SearchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Search the catalog by words, optionally for a person."""
+
+    query: Text
+    user_id: Id | None = None
+    k: Slots = 20
+    offset: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    filters: Filters = field(default_factory=Filters)
+    context: Annotated[dict[str, str], Meta(max_length=32)] = {}
+    request_id: Id | None = None
+    log: bool = True
+
+
+class FacetCount(Struct):
+    """How many hits carry a facet's value."""
+
+    value: str
+    count: int
+
+
+class SearchAnswer(Struct, omit_defaults=True):
+    """Hits in order, with facets."""
+
+    request_id: str
+    surface: str
+    policy_version: str
+    build_id: str
+    query: str
+    total: int
+    items: list[ShownItem]
+    facets: dict[str, list[FacetCount]] = {}
+    corrected: str | None = None
+    fallback: str | None = None
+    list_propensity: float = 1.0
+    dropped: dict[str, int] = {}
+    stage_us: dict[str, float] = {}
+
+
+class Suggestion(Struct, omit_defaults=True):
+    """One completion."""
+
+    text: str
+    kind: str  # title, category, person
+    item_id: str | None = None
+
+
+class SuggestAnswer(Struct):
+    """Completions of a prefix, best first."""
+
+    prefix: str
+    suggestions: list[Suggestion]
+
+
+class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One event as a client sends it. Without `event_id` the server makes one; then a retry is a second event."""
+
+    user_id: Id
+    item_id: Id
+    action: Annotated[str, Meta(min_length=1, max_length=64)]
+    event_id: Id | None = None
+    value: float | None = None
+    happened_at: str | float | None = None  # ISO 8601, or seconds since the epoch; default: now
+    surface: Annotated[str, Meta(max_length=64)] | None = None
+    request_id: Id | None = None
+    session_id: Id | None = None
+    position: Annotated[int, Meta(ge=1)] | None = None
+    query: Text | None = None
+    context: Annotated[dict[str, str], Meta(max_length=32)] = {}
+
+
+class EventsRequest(Struct, forbid_unknown_fields=True):
+    """A batch of events. All that are valid enter together; the others come back with reasons."""
+
+    events: Annotated[list[EventIn], Meta(min_length=1, max_length=10_000)]
+
+
+class RefusedEvent(Struct):
+    """An event that did not enter, by its index in the batch."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+class EventsAnswer(Struct):
+    """Durable when received: `accepted` + `duplicates` + len(`refused`) = events sent."""
+
+    accepted: int
+    duplicates: int
+    refused: list[RefusedEvent]
+
+
+class Item(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A catalog item over the API: the body of PUT (where `item_id` must match the address) and of GET."""
+
+    item_id: Id
+    title: Text | None = None
+    description: Text | None = None
+    categories: Annotated[list[Id], Meta(max_length=100)] = []
+    people: Annotated[list[Id], Meta(max_length=200)] = []
+    country: Annotated[str, Meta(max_length=100)] | None = None
+    year: Annotated[int, Meta(ge=-5000, le=3000)] | None = None
+    price: Annotated[float, Meta(ge=0)] | None = None
+    language: Annotated[str, Meta(max_length=35)] | None = None
+    image_url: Annotated[str, Meta(max_length=2_000)] | None = None
+    attributes: dict[str, str | float | int | bool | None] = {}
+    available: bool = True
