@@ -1,0 +1,131 @@
+"""The folders of a workspace, and the check that it is one this version can read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from honeyguide.engines.tasks.steps import atomic_write
+from honeyguide.errors import BuildError, WorkspaceError
+
+__all__ = ["FORMAT", "Layout"]
+
+FORMAT = 1
+"""Version of the folder's format; a workspace with a higher number was written by a newer Honeyguide."""
+
+CONFIG = "honeyguide.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie in a workspace."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """`honeyguide.toml`."""
+        return self.root / CONFIG
+
+    @property
+    def tables(self) -> Path:
+        """Parquet snapshots of Events, Items, Users, Quarantine."""
+        return self.root / "tables"
+
+    @property
+    def log(self) -> Path:
+        """The event log that serving appends to."""
+        return self.root / "log" / "events.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        """Cached step artifacts, by content."""
+        return self.root / "artifacts"
+
+    @property
+    def builds(self) -> Path:
+        """One manifest per build, and which one is in service."""
+        return self.root / "builds"
+
+    @property
+    def current(self) -> Path:
+        """A file that holds the id of the build in service."""
+        return self.builds / "CURRENT"
+
+    @property
+    def reports(self) -> Path:
+        """HTML and JSON reports."""
+        return self.root / "reports"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever builds."""
+        return self.root / ".lock"
+
+    @property
+    def scratch(self) -> Path:
+        """Spill files of the tables engine."""
+        return self.root / ".scratch"
+
+    @classmethod
+    def open(cls, root: Path | str) -> Layout:
+        """An existing workspace, or a WorkspaceError."""
+        layout = cls(Path(root).expanduser())
+        if not layout.config.is_file():
+            raise WorkspaceError(
+                expected=f"a workspace (a folder with {CONFIG})",
+                got=f"{layout.root}" + ("" if layout.root.exists() else ", which does not exist"),
+                do="Make one with `honeyguide init DIR --events FILE --items FILE`.",
+            )
+        stamp = layout.root / "workspace.json"
+        try:
+            written = int(json.loads(stamp.read_text())["format"]) if stamp.exists() else FORMAT
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkspaceError(
+                expected=f"a format number in {stamp}", got="something else", do=f'Restore it: {{"format": {FORMAT}}}.'
+            ) from error
+        if written > FORMAT:
+            raise WorkspaceError(
+                expected=f"a workspace of format {FORMAT} or older",
+                got=f"format {written}, written by a newer Honeyguide",
+                do="Upgrade Honeyguide (`pip install --upgrade honeyguide`).",
+            )
+        return layout
+
+    @classmethod
+    def create(cls, root: Path | str) -> Layout:
+        """A new workspace's folders; refuses a folder that is one already or holds other things."""
+        layout = cls(Path(root).expanduser())
+        if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
+            raise WorkspaceError(
+                expected="a new or empty folder",
+                got=f"{layout.root}, which " + ("is a workspace already" if layout.config.exists() else "is not empty"),
+                do="Choose another folder, or remove this one first.",
+            )
+        for folder in (layout.tables, layout.log.parent, layout.artifacts, layout.builds, layout.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(layout.root / "workspace.json", json.dumps({"format": FORMAT}).encode())
+        return layout
+
+    def current_build(self) -> str:
+        """Id of the build in service, or a BuildError."""
+        if not self.current.exists():
+            raise BuildError(
+                expected=f"a build in {self.root}", got="none yet", do=f"Run `honeyguide build {self.root}` first."
+            )
+        return self.current.read_text().strip()
+
+    def manifest(self, build_id: str) -> Path:
+        """A build's manifest, or a BuildError that lists the builds there are."""
+        path = self.builds / f"{build_id}.json"
+        if not path.exists():
+            known = ", ".join(self.build_ids()[-5:]) or "none"
+            raise BuildError(
+                expected=f"a build of {self.root} (the newest: {known})", got=repr(build_id), do="Name one of these."
+            )
+        return path
+
+    def build_ids(self) -> list[str]:
+        """All builds, oldest first (ids begin with their time)."""
+        return sorted(path.stem for path in self.builds.glob("*.json"))

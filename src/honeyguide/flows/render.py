@@ -1,0 +1,310 @@
+"""How flows look in a terminal: clear tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from honeyguide.engines.tasks.steps import atomic_write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from honeyguide.contracts import Progress as ProgressCall
+
+__all__ = [
+    "bench",
+    "built",
+    "checked",
+    "created",
+    "datasets",
+    "doctor",
+    "evaluated",
+    "fetched",
+    "pipeline",
+    "progress",
+    "rolled_back",
+    "slate",
+    "table",
+]
+
+out = Console(highlight=False)
+
+
+def emit_json(value: Any) -> None:
+    """Print any report as indented JSON."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode() + "\n")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[ProgressCall]:
+    """Bars on stderr for long work; one line per piece of work where stderr is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        last: list[str] = []
+
+        def log(what: str, done: int, total: int) -> None:
+            if not quiet and [what] != last:
+                last[:] = [what]
+                console.print(f"  · {escape(what)}")
+
+        yield log
+        return
+    bars = Progress(
+        SpinnerColumn(style="yellow"), TextColumn("{task.description}"), BarColumn(complete_style="yellow"),
+        MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True,
+    )  # fmt: skip
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(escape(what), total=max(total, 1))
+        bars.update(tasks[what], completed=done, total=max(total, 1))
+
+    with bars:
+        yield show
+
+
+def _grid(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> Table:
+    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold yellow")
+    for name in columns:
+        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return grid
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or row["high"] is None:
+        return f"{row['estimate']:.4f}"
+    return f"{row['estimate']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+
+
+def datasets(listing: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """`data list`."""
+    if as_json:
+        return emit_json(listing)
+    grid = _grid("Datasets", ["name", "what it is", "rows", "licence", "cached"], right=["rows"])
+    for row in listing:
+        grid.add_row(row["name"], row["about"], f"{row['rows']:,}", row["licence"], "yes" if row["cached"] else "no")
+    return out.print(grid)
+
+
+def fetched(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`data fetch`."""
+    if as_json:
+        return emit_json(report)
+    out.print(f"[bold]{report['name']}[/]: {report['rows']:,} rows, sha256 {report['sha256'][:16]}… checked")
+    for name, path in report["files"].items():
+        out.print(f"  {name:8} {escape(str(path))}")
+    return out.print(f"[dim]{escape(report['licence'])}[/]")
+
+
+def _loads(loads: Sequence[Mapping[str, Any]]) -> Table:
+    grid = _grid(
+        "Rows in = accepted + quarantined",
+        ["table", "rows in", "accepted", "quarantined", "reasons"],
+        right=["rows in", "accepted", "quarantined"],
+    )
+    for load in loads:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in load["reasons"].items()) or "-"
+        grid.add_row(
+            load["table"], f"{load['rows_in']:,}", f"{load['accepted']:,}", f"{load['quarantined']:,}", escape(reasons)
+        )
+    return grid
+
+
+def _evidence(evidence: Mapping[str, Any]) -> None:
+    out.print(f"[bold]Evidence level {evidence['level']}[/]")
+    for fact in evidence["facts"]:
+        out.print(f"  • {escape(fact)}")
+
+
+def created(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`init`."""
+    if as_json:
+        return emit_json(report)
+    grid = _grid("The mapping that was chosen", ["file", "column there", "column here", "how"])
+    for line in report["mapping"]:
+        grid.add_row(*(escape(str(line[key])) for key in ("file", "there", "here", "how")))
+    out.print(grid)
+    out.print(_loads(report["loads"]))
+    _evidence(report["evidence"])
+    for note in report["notes"]:
+        out.print(f"  [dim]{escape(note)}[/]")
+    return out.print(f"\nNext: [bold]honeyguide build {escape(report['workspace'])}[/]")
+
+
+def checked(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`check`."""
+    if as_json:
+        return emit_json(report)
+    if report["loads"]:
+        out.print(_loads(report["loads"]))
+    grid = _grid("In numbers", ["what", "value"], right=["value"])
+    for key, value in report["evidence"]["numbers"].items():
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        grid.add_row(key.replace("_", " "), escape(text))
+    out.print(grid)
+    return _evidence(report["evidence"])
+
+
+def built(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`build`."""
+    if as_json:
+        return emit_json(report)
+    grid = _grid(f"Build {report['build_id']}", ["step", "seconds", ""], right=["seconds"])
+    for step in report["steps"]:
+        grid.add_row(step["name"], f"{step['seconds']:.1f}", "[dim]reused[/]" if step["reused"] else "")
+    out.print(grid)
+    heads = _grid("Heads", ["head", "gives", "log-loss", "constant", "AUC", "calibration error"])
+    for head in report["heads"]:
+        numbers = [head.get(key) for key in ("log_loss", "log_loss_constant", "auc", "ece")]
+        heads.add_row(head["name"], head["gives"], *("-" if value is None else f"{value:.4f}" for value in numbers))
+    if report["heads"]:
+        out.print(heads)
+    for decision in report["decisions"]:
+        out.print(f"  • {escape(decision)}")
+    return out.print(f"\nIn service: [bold]{report['build_id']}[/] ({report['seconds']:.1f} s)")
+
+
+def rolled_back(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`rollback`."""
+    if as_json:
+        return emit_json(report)
+    return out.print(f"In service: [bold]{report['build_id']}[/] (was {report['was']})")
+
+
+def evaluated(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`evaluate`."""
+    if as_json:
+        return emit_json(report)
+    headline = report["headline_metrics"]
+    for protocol in dict.fromkeys(row["protocol"] for row in report["rows"]):
+        rows = [r for r in report["rows"] if r["protocol"] == protocol and r["metric"] in headline]
+        grid = _grid(report["protocols"].get(protocol, protocol), ["people", "system", *headline, "n"], right=["n"])
+        cells: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in rows:
+            cells.setdefault((row["segment"], row["system"]), {})[row["metric"]] = row
+        for (segment, system), metrics in cells.items():
+            n = max(row["n"] for row in metrics.values())
+            values = [_interval(metrics[name]) if name in metrics else "-" for name in headline]
+            grid.add_row(segment, f"[bold]{system}[/]" if system == "home" else system, *values, f"{n:,}")
+        out.print(grid)
+    grid = _grid(
+        "home minus baseline, paired by person, 95 % interval",
+        ["protocol", "people", "baseline", "metric", "difference"],
+    )
+    for row in report["differences"]:
+        if row["metric"] in headline:
+            clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+            colour = ("green" if row["low"] > 0 else "red") if clear else "dim"
+            text = f"[{colour}]{_interval(row)}[/]"
+            grid.add_row(row["protocol"], row["segment"], row["baseline"], row["metric"], text)
+    out.print(grid)
+    for note in report["notes"]:
+        out.print(f"  • {escape(note)}")
+    return None
+
+
+def slate(answer: Any, *, as_json: bool) -> None:
+    """`recommend` and `search`."""
+    if as_json:
+        return emit_json(answer)
+    if getattr(answer, "corrected", None):
+        out.print(f"Did you mean [bold]{escape(answer.corrected)}[/]?")
+    grid = _grid(f"{answer.surface}", ["#", "item", "year", "why", "sources", "heads"], right=["#"])
+    for item in answer.items:
+        marks = " [yellow]pinned[/]" if item.pinned else " [cyan]explored[/]" if item.explored else ""
+        heads = " ".join(f"{name} {value:.2f}" for name, value in item.heads.items())
+        title = escape(item.title or item.item_id) + marks
+        grid.add_row(
+            str(item.position), title, str(item.year or ""), escape(item.reason), ", ".join(item.sources), heads
+        )
+    if answer.items:
+        out.print(grid)
+    else:
+        out.print("Nothing matches.")
+    for name, counts in getattr(answer, "facets", {}).items():
+        out.print(f"[dim]{name}:[/] " + ", ".join(f"{escape(c.value)} {c.count}" for c in counts[:8]))
+    if answer.fallback:
+        out.print(f"[yellow]Fallback: {escape(answer.fallback)}[/]")
+    dropped = ", ".join(f"{reason} {count}" for reason, count in answer.dropped.items()) or "nothing"
+    return out.print(f"[dim]dropped: {dropped} · policy {answer.policy_version}[/]")
+
+
+def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
+    """`explain`."""
+    if as_json:
+        return emit_json(description)
+    data = description["data"]
+    out.print(
+        f"[bold]{escape(description['workspace'])}[/]  build {description['build_id']}\n"
+        f"{data['events']:,} events, {data['people']:,} people, {data['items']:,} items, {data['first']} to {data['last']}"
+    )
+    for name, surface in description["surfaces"].items():
+        out.print(f"\n[bold yellow]{name}[/]")
+        sources = ", ".join(f"{s['name']} x {s['weight']:.2f}" for s in surface["sources"])
+        out.print(f"  1 sources      {sources} -> {surface['candidates']} candidates")
+        heads = ", ".join(f"{h['name']} ({h['gives']})" for h in surface["heads"]) or "none: the blend's rank decides"
+        out.print(f"  2 heads        {heads}")
+        out.print(f"  3 rules        {'; '.join(surface['rules']) or 'none'}")
+        out.print("  4 utility      " + " + ".join(f"{w:g} x {h}" for h, w in surface["utility"].items()))
+        out.print(f"  5 diversity    MMR, share {surface['diversity']:g}")
+        out.print(f"  6 exploration  {surface['explore_share']:.0%} of slots, propensities logged")
+        out.print(f"  deadline       {surface['deadline_ms']:g} ms, then popular")
+    grid = _grid("Features", ["feature", "of", "meaning", "importance"], right=["importance"])
+    for feature in description["features"]:
+        share = feature.get("importance")
+        grid.add_row(feature["name"], feature["entity"], feature["meaning"], "-" if share is None else f"{share:.1%}")
+    return out.print(grid)
+
+
+def table(data: pa.Table, *, limit: int, as_json: bool) -> None:
+    """`sql`."""
+    rows = data.slice(0, limit).to_pylist()
+    if as_json:
+        return emit_json(rows)
+    grid = _grid("", data.column_names)
+    for row in rows:
+        grid.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    out.print(grid)
+    if data.num_rows > limit:
+        out.print(f"[dim]{limit:,} of {data.num_rows:,} rows; --limit shows more[/]")
+    return None
+
+
+def doctor(findings: Sequence[Mapping[str, Any]], *, as_json: bool) -> bool:
+    """`doctor`; returns whether nothing is broken."""
+    if as_json:
+        emit_json(findings)
+    else:
+        marks = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}
+        grid = _grid("", ["", "what", "found", "what to do"])
+        for line in findings:
+            grid.add_row(marks[line["state"]], line["what"], escape(str(line["found"])), escape(line["do"]))
+        out.print(grid)
+    return all(line["state"] != "bad" for line in findings)
+
+
+def bench(result: Mapping[str, Any], json_file: Path | None) -> None:
+    """`bench`."""
+    columns = ["benchmark", "case", "metric", "ours", "peer", "peer_name", "ratio", "floor", "unit"]
+    grid = _grid(result["machine"]["cpu"], columns, right=["ours", "peer", "ratio", "floor"])
+    for row in result["rows"]:
+        cells = (row[name] for name in columns)
+        grid.add_row(*("" if c is None else f"{c:,.4g}" if isinstance(c, float | int) else str(c) for c in cells))
+    out.print(grid)
+    for line in result["missing"]:
+        out.print(f"[yellow]left out: {escape(line)}[/]")
+    if json_file is not None:
+        document = {key: result[key] for key in ("machine", "commit", "rows")}
+        atomic_write(json_file, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
