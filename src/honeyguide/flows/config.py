@@ -1,0 +1,120 @@
+"""`honeyguide.toml`: closed sections, each room's own config beside its class, read once and checked whole."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from honeyguide.engines.tasks.steps import fingerprint
+from honeyguide.errors import ConfigError, NotFoundError
+from honeyguide.ranking.heads import HeadConfig
+from honeyguide.serving.settings import ServeSettings
+from honeyguide.slate.compose import SlateConfig
+
+__all__ = ["ClockConfig", "SegmentsConfig", "SourceConfig", "SurfaceConfig", "WorkspaceConfig", "load_plugin"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClockConfig(_Closed):
+    """What the present is. For a log that ended long ago the present stands still there: wall time minus `offset_s`."""
+
+    offset_s: float = 0.0
+
+
+class SegmentsConfig(_Closed):
+    """Which facts about a person (or the request's context) make the segments of context-aware popularity."""
+
+    by: tuple[str, ...] = ()
+
+
+class SourceConfig(_Closed):
+    """A retrieval source: a class that fits `contracts.Source`, by dotted name or entry point, and its own config."""
+
+    use: str
+    config: dict[str, Any] = {}
+
+
+class SurfaceConfig(_Closed):
+    """Where people are met: what its question is made of, how many candidates, how long it may take, its policy."""
+
+    kind: Literal["home", "item", "board"] = "home"
+    candidates: int = Field(default=300, ge=1, le=5_000)
+    per_source: int = Field(default=200, ge=1, le=5_000)
+    history: int = Field(default=100, ge=1, le=10_000)  # newest events of the person that are looked at
+    deadline_ms: float = Field(default=100.0, gt=0)
+    slate: SlateConfig = SlateConfig()
+
+
+class WorkspaceConfig(_Closed):
+    """All of `honeyguide.toml`."""
+
+    version: Literal[1] = 1
+    name: str = "workspace"
+    seed: int = Field(default=42, ge=0, lt=2**31)
+    clock: ClockConfig = ClockConfig()
+    actions: dict[str, float] = {}
+    segments: SegmentsConfig = SegmentsConfig()
+    heads: tuple[HeadConfig, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
+    features: tuple[dict[str, Any], ...] = ()
+    surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}
+    serve: ServeSettings = ServeSettings()
+
+    @classmethod
+    def load(cls, path: Path) -> WorkspaceConfig:
+        """Read and check; a ConfigError names the key that is wrong."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(expected=f"TOML in {path}", got=str(error), do="Mend the line it names.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            if first["type"] == "extra_forbidden":
+                raise ConfigError(
+                    expected=f"only known keys in {path}",
+                    got=f"the unknown key {key!r}",
+                    do="Mend or remove it; `docs/configuration.md` lists the keys.",
+                ) from error
+            got = f"{first['input']!r:.80}" if first["type"] != "missing" else "nothing"
+            raise ConfigError(
+                expected=f"a valid {key} in {path} ({first['msg']})", got=got, do="Mend the value."
+            ) from error
+
+    def surface(self, name: str) -> SurfaceConfig:
+        """A surface's config, or a NotFoundError naming those there are."""
+        if name not in self.surfaces:
+            raise NotFoundError(
+                expected=f"a surface of honeyguide.toml ({', '.join(self.surfaces)})", got=repr(name), do="Name one."
+            )
+        return self.surfaces[name]
+
+    def policy_version(self, build_id: str) -> str:
+        """Changes when the build or anything of the surfaces changes."""
+        surfaces = {name: surface.model_dump(mode="json") for name, surface in self.surfaces.items()}
+        return f"{build_id}-{fingerprint(surfaces)[:8]}"
+
+
+def load_plugin(name: str) -> Any:
+    """The class behind `package.module:Class`, or behind an entry point of the group `honeyguide.plugins`."""
+    if ":" not in name:
+        for entry in importlib.metadata.entry_points(group="honeyguide.plugins", name=name):
+            return entry.load()
+        raise ConfigError(
+            expected="`package.module:Class` or an entry point of the group `honeyguide.plugins`",
+            got=repr(name),
+            do="Mend the name, or install the package that brings it.",
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(expected=f"an importable {name!r}", got=str(error), do="Mend the name in [[sources]].") from error

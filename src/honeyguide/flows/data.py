@@ -1,0 +1,129 @@
+"""A workspace's tables as arrays: the newest snapshots, and what the log has brought since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from honeyguide.contracts import I32, CatalogView, EventLog, Interactions
+from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.engines.tasks.steps import fingerprint
+from honeyguide.errors import DataError
+from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.layout import Layout
+from honeyguide.intake.catalog import catalog_view, put_items
+from honeyguide.intake.events import from_log, interactions
+from honeyguide.schema import columns as c
+from honeyguide.schema.tables import EVENTS, ITEMS, USERS
+from honeyguide.schema.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Dataset", "Segments", "load", "read_log"]
+
+_PAGE = 50_000
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Groups of people by their facts; the same facts may come with a request's context."""
+
+    by: tuple[str, ...]
+    names: tuple[str, ...]
+    of_user: I32  # (users,), -1 unknown
+
+    def of(self, facts: Mapping[str, str]) -> int:
+        """Segment of a context, -1 if a fact is missing or the group was never seen."""
+        if not self.by or any(key not in facts for key in self.by):
+            return -1
+        name = " ".join(str(facts[key]) for key in self.by)
+        return self.names.index(name) if name in self.names else -1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a build sees, and the fingerprint that names exactly this data."""
+
+    interactions: Interactions
+    catalog: CatalogView
+    items: pa.Table
+    users: Vocabulary
+    segments: Segments
+    snapshots: dict[str, str]
+    log_offset: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any row changes."""
+        return fingerprint({"snapshots": self.snapshots, "log": self.log_offset})
+
+
+def read_log(log: EventLog, until: int) -> dict[str, list[bytes]]:
+    """Payloads by kind, in order, up to and including an offset."""
+    found: dict[str, list[bytes]] = {"event": [], "item": []}
+    after = 0
+    while after < until:
+        page = log.read(after, _PAGE)
+        if not page:
+            break
+        for offset, record in page:
+            if offset <= until:
+                found.setdefault(record.kind, []).append(record.payload)
+        after = page[-1][0]
+    return found
+
+
+def _segments(users: pa.Table, vocabulary: Vocabulary, by: Sequence[str]) -> Segments:
+    of_user = np.full(len(vocabulary), -1, np.int32)
+    names: dict[str, int] = {}
+    if by:
+        rows = vocabulary.rows(users[c.USER_ID].to_pylist())
+        for row, text in zip(rows, users[c.ATTRIBUTES].to_pylist(), strict=True):
+            facts = json.loads(text) if text else {}
+            if all(facts.get(key) is not None for key in by):
+                of_user[row] = names.setdefault(" ".join(str(facts[key]) for key in by), len(names))
+    return Segments(tuple(by), tuple(names), of_user)
+
+
+def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -> Dataset:
+    """The newest snapshots of Events, Items and Users with the log's events and item changes folded in."""
+    import pyarrow as pa
+
+    tables = Snapshots(layout.tables)
+    events, items = tables.read(EVENTS.name), tables.read(ITEMS.name)
+    users = tables.read(USERS.name) if tables.find(USERS.name) else USERS.arrow().empty_table()
+    snapshots = {name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)}
+    offset = log.head() if log is not None else 0
+    if log is not None and offset:
+        since = read_log(log, offset)
+        if since["item"]:
+            items = put_items(items, since["item"])
+        if since["event"]:
+            events = pa.concat_tables([events, from_log(since["event"])])
+            events = events.take(pa.compute.sort_indices(events, [(str(c.HAPPENED_AT), "ascending")]))
+    if not events.num_rows:
+        raise DataError(
+            expected=f"events in {layout.root}", got="none", do="Load some with `honeyguide init`, or post them to /v1/events."
+        )
+    catalog = catalog_view(items)
+    people = Vocabulary(dict.fromkeys([*users[c.USER_ID].to_pylist(), *events[c.USER_ID].unique().to_pylist()]))
+    return Dataset(
+        interactions=interactions(events, people, catalog.items, config.actions),
+        catalog=catalog,
+        items=items,
+        users=people,
+        segments=_segments(users, people, config.segments.by),
+        snapshots=snapshots,
+        log_offset=offset,
+    )
+
+
+def users_of(folder: Path) -> Vocabulary:
+    """The vocabulary of people that a build saved."""
+    return Vocabulary.load(folder / "users.json")
