@@ -53,16 +53,11 @@ class SparkTables:
 
     def parquet(self, paths: Path | Sequence[Path], name: str | None = None) -> ir.Table:
         """Parquet files as an expression. Raises DataError for a missing or broken file."""
-        from pyspark.errors import PySparkException
-
+        files = existing(paths)
         connection = self._open()
         view = f"{name or 'parquet'}_{uuid.uuid4().hex}"
-        try:
-            self._session.read.parquet(*existing(paths)).createOrReplaceTempView(view)
-        except PySparkException as error:
-            raise DataError(
-                expected="readable Parquet files", got=_first_line(error), do="Write the file anew."
-            ) from error
+        with _data_errors():
+            self._session.read.parquet(*files).createOrReplaceTempView(view)
         return connection.table(view)
 
     def arrow(self, expression: ir.Table) -> pa.Table:
@@ -152,7 +147,7 @@ class SparkTables:
 
 @contextmanager
 def _data_errors() -> Iterator[None]:
-    from py4j.protocol import Py4JError
+    from py4j.protocol import Py4JError  # type: ignore[import-untyped]
     from pyspark.errors import PySparkException
 
     try:
