@@ -269,6 +269,10 @@ class TextIndex(Protocol):
         """Hits for any string a person may type; never raises on a query."""
         ...
 
+    def like(self, item: Item, k: int, *, filters: Filters | None = None) -> TextHits:
+        """Items whose texts are most like one item's, itself excluded; the item need not be in the index."""
+        ...
+
     def upsert(self, rows: Sequence[int], items: Sequence[Item]) -> None:
         """Add or replace items; the next search sees them."""
         ...

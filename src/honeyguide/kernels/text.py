@@ -40,8 +40,9 @@ _SPAN = re.compile(f"[{_UNSPACED}]|(?:[^\\W_{_UNSPACED}]|[{_VOWEL_SIGNS}\u0300-\
 _DROPPED = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0670'’‘ʼ]")
 _LETTERS = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
 _ARTICLES = frozenset(
-    ("the", "a", "an", "le", "la", "les", "l", "un", "une", "el", "los", "las", "una", "lo", "il", "gli", "i")
-    + ("der", "die", "das", "ein", "eine", "de", "het", "een", "den", "det", "en", "o", "os", "as", "um", "uma")
+    ["the", "a", "an", "le", "la", "les", "l", "un", "une", "el", "los", "las", "una", "lo", "il", "gli", "i"]
+) | frozenset(
+    ["der", "die", "das", "ein", "eine", "de", "het", "een", "den", "det", "en", "o", "os", "as", "um", "uma"]
 )
 _YEAR_AT_END = re.compile(r"\s*\((\d{4})\)\s*$")
 _LATE_ARTICLE = re.compile(r"^(?P<rest>.+),\s+(?P<article>[^\W\d_]{1,5}|[LlDd]['’])$")

@@ -39,8 +39,8 @@ class LexicalConfig(BaseModel):
     gram_weight: Annotated[float, Field(ge=0)] = 0.3
     exact_bonus: Annotated[float, Field(ge=0)] = 100.0  # added where the whole query is a title
     coverage: Annotated[float, Field(gt=0, le=1)] = 0.4  # a hit has this share of the query's information (idf)
-    enough_hits: Annotated[int, Field(ge=1)] = 20  # with fewer hits, half as much is asked
-    grams_share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of an unknown word's 3-grams, this share must match
+    enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, half as much is asked
+    grams_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of an unknown word's 3-grams, this share must match
     max_query_words: Annotated[int, Field(ge=1, le=256)] = 32  # the rest of a query is not read
     max_like_terms: Annotated[int, Field(ge=1, le=256)] = 30  # terms taken from an item for "more like this"
 

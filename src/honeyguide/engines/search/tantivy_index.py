@@ -191,9 +191,9 @@ class TantivyIndex:
     ) -> TextHits:
         """Hits for any string a person may type; never raises on a query. An empty query has no hits.
 
-        A hit holds enough of the query's information (`coverage`; words count by how rare they are); where fewer than
-        `enough_hits` items do, half of it is enough, and where none do, any word. That is decided without the filters, so a filter only ever removes
-        hits. Facets count all hits, whatever the page.
+        A hit holds enough of the query's information (`coverage`; words count by how rare they are); where fewer
+        than `enough_hits` items do, half of it is enough, and where none do, any word. That is decided without the
+        filters, so a filter only ever removes hits. Facets count all hits, whatever the page.
         """
         with self._lock:
             plan = Plan.of_query(query, self._frequency, self._n_items, self.config)
