@@ -19,6 +19,7 @@ __all__ = [
     "MAP",
     "MRR",
     "METRICS",
+    "CalibrationError",
     "Coverage",
     "Diversity",
     "HitRate",
@@ -146,6 +147,22 @@ class Coverage(ListMetric):
     """Share of the catalog that stands in anybody's list: one figure for all queries, without an interval."""
 
     label, kind = "Coverage", -1
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """Mean distance between mean probability and rate over `bins` of equal mass, in [0, 1]; 0 is calibrated."""
+
+    bins: int = 15
+
+    @property
+    def name(self) -> str:
+        """As in `CalibrationError`."""
+        return type(self).__name__
+
+    def of(self, probability: npt.ArrayLike, outcome: npt.ArrayLike) -> float:
+        """(n,) probabilities and (n,) outcomes, 0 or 1 -> one figure; pairs with a nan are left out."""
+        return kernel.calibration_error(probability, outcome, self.bins)
 
 
 METRICS: dict[str, type[RelevanceMetric] | type[ListMetric]] = {
