@@ -75,20 +75,24 @@ def _padded(hits: TextHits, k: int) -> Candidates:
 def highlight(title: str, query: str) -> str:
     """A title as HTML, escaped, with `<mark>` around the words that the query asks for.
 
-    A word is marked if the query holds it or its joined form ("spiderman" marks "Spider-Man"); without any such word,
-    those that share half of their 3-grams with a misspelt word of the query.
+    A word is marked if the query holds it or its joined form ("spiderman" marks "Spider-Man"), or if it shares half of
+    its 3-grams with a longer word of the query that the title does not hold.
     """
     spans = text.word_spans(title)
     folded = ["".join(text.words(text.fold(title[start:end]))) for start, end in spans]
     tokens = text.words(text.fold(query))
     asked = {*tokens, *text.joined_pairs(tokens)}
+    pairs = text.joined_pairs(folded)
     marked = [word in asked for word in folded]
-    for at, pair in enumerate(text.joined_pairs(folded)):
+    for at, pair in enumerate(pairs):
         if pair in asked:
             marked[at] = marked[at + 1] = True
-    if not any(marked):
-        misspelt = [set(text.grams(token)) for token in set(tokens) if len(token) > 3]
-        marked = [any(_overlap(set(text.grams(word)), token) >= 0.5 for token in misspelt) for word in folded]
+    unseen = [
+        set(text.grams(token)) for token in asked.difference(folded, pairs).intersection(tokens) if len(token) > 3
+    ]
+    for at, word in enumerate(folded):
+        letters = set(text.grams(word))
+        marked[at] = marked[at] or any(_dice(letters, token) >= 0.5 for token in unseen)
     parts, done = [], 0
     for (start, end), mark in zip(spans, marked, strict=True):
         if mark:
@@ -97,6 +101,5 @@ def highlight(title: str, query: str) -> str:
     return "".join([*parts, html.escape(title[done:])])
 
 
-def _overlap(first: set[str], second: set[str]) -> float:
-    """Dice coefficient."""
+def _dice(first: set[str], second: set[str]) -> float:
     return 2 * len(first & second) / (len(first) + len(second))
