@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
@@ -15,7 +14,6 @@ from honeyguide.kernels.calibration import (
     Calibrator,
     auc,
     calibrate,
-    expected_calibration_error,
     fit_beta,
     fit_isotonic,
     fit_logistic,
@@ -140,25 +138,3 @@ def test_log_loss_and_auc_equal_scikit_learn(seed, n, digits):
 
 def test_auc_needs_both_classes():
     assert np.isnan(auc(np.ones(3), np.ones(3)))
-    assert np.isnan(expected_calibration_error(np.zeros(0), np.zeros(0)))
-
-
-def test_calibration_error_by_hand_and_by_scikit_learn():
-    # Two bins: .1 with none of two (gap .1), .8 with one of two (gap .3).
-    assert expected_calibration_error(
-        np.array([0.1, 0.1, 0.8, 0.8]), np.array([0.0, 0.0, 1.0, 0.0]), bins=2
-    ) == pytest.approx(0.2)
-    rng = np.random.default_rng(0)
-    p = rng.random(1500)
-    label = (rng.random(1500) < p**2).astype(float)
-    observed, said = calibration_curve(label, p, n_bins=15, strategy="quantile")
-    assert expected_calibration_error(p, label) == pytest.approx(np.abs(observed - said).mean(), abs=1e-4)
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
-def test_calibration_error_does_not_know_the_order_of_rows(seed):
-    rng = np.random.default_rng(seed)
-    p, label = np.round(rng.random(99), 1), rng.integers(0, 2, 99).astype(float)
-    order = rng.permutation(99)
-    assert expected_calibration_error(p[order], label[order]) == pytest.approx(expected_calibration_error(p, label))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import ndcg_score
 
@@ -15,6 +18,7 @@ from honeyguide.errors import BuildError
 from honeyguide.kernels.calibration import log_losses
 from honeyguide.ranking.heads import FILM_HEADS, HeadConfig, labels
 from honeyguide.ranking.measure import compare, interval_of_mean, logistic_baseline, rank_metrics
+from honeyguide.ranking.split import split_by_time
 from honeyguide.ranking.trees import HeadReport, Rows, TreesConfig, TreesRanker, choose_calibrator
 from honeyguide.testing.scorers import broken_scorer_laws
 
@@ -271,7 +275,8 @@ def test_the_ranker_is_switched_on_only_beyond_chance():
     assert compare(blend + 0.1, holes).n == int((~np.isnan(holes)).sum())
     none = compare(np.full(3, np.nan), np.zeros(3))
     assert not none.on
-    assert "only 0 queries" in none.reason
+    assert "0 queries of 0 units" in none.reason
+    assert not compare(blend + 1, blend, unit=np.zeros(400, np.int64)).on  # one person proves nothing
     with pytest.raises(ValueError, match="one value per query"):
         compare(np.zeros(2), np.zeros(3))
 
@@ -369,3 +374,21 @@ def test_a_rank_head_keeps_requests_whole_and_thins_them():
         assert label[group == g].sum() == whole.sum()
         assert (label[group == g] == 0).sum() == min(3, (rows.group == g).sum() - whole.sum())
     assert set(group) == set(range(min(group), max(group) + 1))  # the newest that fit, none left out between
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 120), st.sampled_from([3, 30, 10**9]), st.booleans())
+def test_parts_follow_each_other_and_lose_no_row(seed, n, moments, grouped):
+    rng = np.random.default_rng(seed)
+    at, known = rng.integers(0, moments, n), rng.random(n) < 0.8
+    group = rng.integers(0, max(n // 4, 1), n) if grouped else None
+    parts = split_by_time(known, at, group, (0.1, 0.1, 0.2))
+    rows = [parts.fit, parts.stop, parts.calibrate, parts.test]
+    assert sorted(np.concatenate(rows)) == np.flatnonzero(known).tolist()
+    if grouped:  # a request lies where its last known row does
+        at = np.array([at[known & (group == g)].max(initial=-1) for g in group], np.int64)
+    filled = [at[part] for part in rows if len(part)]
+    for earlier, later in itertools.pairwise(filled):
+        assert earlier.max() < later.min()
+    if moments == 10**9 and not grouped and n == 100:
+        assert len(parts.test) == pytest.approx(0.2 * known.sum(), abs=1)

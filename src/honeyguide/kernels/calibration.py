@@ -21,7 +21,6 @@ __all__ = [
     "CalibratorArrays",
     "auc",
     "calibrate",
-    "expected_calibration_error",
     "fit_beta",
     "fit_isotonic",
     "fit_logistic",
@@ -232,20 +231,6 @@ def auc(score: F64, label: npt.ArrayLike) -> float:
     if not ones or not zeros:
         return float("nan")
     return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
-
-
-def expected_calibration_error(p: F64, label: F64, *, bins: int = 15) -> float:
-    """Mean over rows of |mean probability - share of positives| in bins of equal mass.
-
-    Equal probabilities share a bin, so the order of rows does not matter. nan without rows.
-    Source: Naeini, Cooper and Hauskrecht 2015; bins of equal mass as in Nixon et al. 2019.
-    """
-    if not len(p):
-        return float("nan")
-    edges = np.quantile(p, np.linspace(0.0, 1.0, bins + 1)[1:-1])
-    at = np.searchsorted(edges, p, side="left")
-    gap = np.bincount(at, weights=np.asarray(p, np.float64) - np.asarray(label, np.float64), minlength=bins)
-    return float(np.abs(gap).sum() / len(p))
 
 
 def _beta_design(raw: F64) -> F64:

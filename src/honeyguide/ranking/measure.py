@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from honeyguide.contracts import F32, F64, I64
-from honeyguide.kernels.calibration import auc, expected_calibration_error, fit_logistic, log_losses
+from honeyguide.kernels.calibration import auc, fit_logistic, log_losses
+from honeyguide.kernels.intervals import poisson_weights, ratio_intervals
+from honeyguide.kernels.metrics import calibration_error
 
 __all__ = ["Decision", "compare", "interval_of_mean", "logistic_baseline", "probability_metrics", "rank_metrics"]
 
@@ -35,8 +37,10 @@ def compare(ranker: F64, blend: F64, *, unit: I64 | None = None, resamples: int 
     defined = ~(np.isnan(ranker) | np.isnan(blend))
     gain = (ranker - blend)[defined]
     n = len(gain)
-    if n < 2:
-        return Decision(False, float("nan"), float("nan"), float("nan"), n, f"only {n} queries to compare on")
+    units = n if unit is None else len(np.unique(unit[defined]))
+    if units < 2:
+        nan = float("nan")
+        return Decision(False, nan, nan, nan, n, f"{n} queries of {units} units are too few to compare on")
     low, high = interval_of_mean(gain, None if unit is None else unit[defined], resamples=resamples, seed=seed)
     mean = float(gain.mean())
     verdict = "better than the blend" if low > 0 else "not better than the blend beyond chance"
@@ -46,22 +50,17 @@ def compare(ranker: F64, blend: F64, *, unit: I64 | None = None, resamples: int 
 def interval_of_mean(
     value: F64, unit: I64 | None = None, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean, resampling units (rows, if no unit is given) with replacement."""
+    """95 % bootstrap interval of a mean (n,), resampling units (rows, if no unit is given); nan below two units."""
     if unit is None:
         sums, counts = np.asarray(value, np.float64), np.ones(len(value))
     else:
         _, inverse = np.unique(unit, return_inverse=True)
         sums = np.asarray(np.bincount(inverse, weights=value), np.float64)
         counts = np.asarray(np.bincount(inverse), np.float64)
-    rng = np.random.default_rng(seed)
-    n = len(sums)
-    means = np.empty(resamples)
-    chunk = max(1, 2_000_000 // n)
-    for begin in range(0, resamples, chunk):
-        drawn = rng.integers(0, n, (min(chunk, resamples - begin), n))
-        means[begin : begin + chunk] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    # Weights cost resamples x units bytes; where they would not fit, the normal interval says the same.
+    weights = poisson_weights(len(sums), resamples, seed) if len(sums) <= 10_000 else None
+    found = ratio_intervals(sums, counts, weights)
+    return float(found.low[0]), float(found.high[0])
 
 
 def probability_metrics(
@@ -74,7 +73,7 @@ def probability_metrics(
     return _known(
         rows=float(len(y)), positives=float(y.mean()), log_loss=float(mine.mean()),
         log_loss_constant=float(theirs.mean()), log_loss_gain=float((theirs - mine).mean()),
-        log_loss_gain_low=low, log_loss_gain_high=high, auc=auc(p, y), ece=expected_calibration_error(p, y),
+        log_loss_gain_low=low, log_loss_gain_high=high, auc=auc(p, y), ece=calibration_error(p, y),
     )  # fmt: skip
 
 

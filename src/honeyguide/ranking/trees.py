@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from honeyguide.contracts import F32, F64, I64, BoolArray, Progress, TreesEngine, TreesModel
+from honeyguide.contracts import F32, F64, I64, Progress, TreesEngine, TreesModel
 from honeyguide.errors import BuildError
 from honeyguide.kernels.calibration import (
     Calibrator,
@@ -28,6 +28,7 @@ from honeyguide.kernels.calibration import (
 from honeyguide.kernels.trees import FusedTrees, ObliviousTrees, fuse, score
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import logistic_baseline, probability_metrics, rank_metrics
+from honeyguide.ranking.split import Parts, newest_groups, split_by_time, thin
 
 __all__ = ["HeadReport", "HeadScorer", "Rows", "TreesConfig", "TreesRanker"]
 
@@ -277,12 +278,12 @@ def _fit_head(
 
     if head.kind == "rank" and rows.group is None:
         return off("a rank head learns within requests, and the rows do not say which request they belong to")
-    fit, stop, tune, test = _parts(config, head, index, rows, seed)
+    parts = _parts(config, head, rows.labels[:, index], rows, seed)
     for part, which, least in (
-        ("learn from", fit, config.min_rows_per_class),
-        ("stop on", stop, 1),
-        ("calibrate on", tune, 2),
-        ("measure on", test, 1),
+        ("learn from", parts.fit, config.min_rows_per_class),
+        ("stop on", parts.stop, 1),
+        ("calibrate on", parts.calibrate, 2),
+        ("measure on", parts.test, 1),
     ):
         label = rows.labels[which, index]
         ones = int((label > 0.5).sum())
@@ -292,9 +293,9 @@ def _fit_head(
                 f"at least {least} of each are needed"
             )
 
-    fit_x, fit_y, fit_group, _ = rows.take(fit, index)
-    stop_x, stop_y, stop_group, _ = rows.take(stop, index)
-    test_x, test_y, test_group, test_unit = rows.take(test, index)
+    fit_x, fit_y, fit_group, _ = rows.take(parts.fit, index)
+    stop_x, stop_y, stop_group, _ = rows.take(parts.stop, index)
+    test_x, test_y, test_group, test_unit = rows.take(parts.test, index)
     try:
         model = engine.fit(
             fit_x,
@@ -321,7 +322,7 @@ def _fit_head(
         metrics = rank_metrics(raw, test_y, test_group)
         reason = "ranks candidates of one request; not a probability"
     else:
-        tune_x, tune_y, _, _ = rows.take(tune, index)
+        tune_x, tune_y, _, _ = rows.take(parts.calibrate, index)
         calibrator = choose_calibrator(score(fused, tune_x)[:, 0], tune_y)
         constant = float(fit_y.mean())
         metrics = probability_metrics(
@@ -333,7 +334,7 @@ def _fit_head(
             return off(
                 f"not better than the constant {constant:.3f} beyond chance: "
                 f"log loss gain [{low:+.4f}, {high:+.4f}] on {len(test_y)} rows",
-                fit_rows=len(fit),
+                fit_rows=len(parts.fit),
             )
         reason = f"log loss gain over the constant [{low:+.4f}, {high:+.4f}]"
     shares = model.importance()
@@ -345,7 +346,7 @@ def _fit_head(
         calibrated=head.calibrated,
         calibrator=calibrator.kind,
         trees=len(arrays.depth),
-        fit_rows=len(fit),
+        fit_rows=len(parts.fit),
         metrics=metrics,
         importance={names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable")},
     )
@@ -374,63 +375,17 @@ def choose_calibrator(raw: F64, label: F32) -> Calibrator:
     return tried[min(losses, key=losses.__getitem__)](raw, y)
 
 
-def _parts(config: TreesConfig, head: HeadConfig, index: int, rows: Rows, seed: int) -> tuple[I64, I64, I64, I64]:
-    """Row numbers to learn from, stop on, calibrate on and measure on: oldest to newest, no moment in two parts.
-
-    A request stays in one part. Rank heads calibrate nothing, and get the rows of that part to measure on.
-    """
-    known = ~np.isnan(rows.labels[:, index])
-    at = rows.at
-    if head.kind == "rank" and rows.group is not None:
-        known &= rows.group >= 0
-        at = at.copy()
-        at[known] = _last_of_group(rows.group[known], at[known])
-    chosen = np.flatnonzero(known)
-    chosen = chosen[np.argsort(at[chosen], kind="stable")]
-    if not len(chosen):
-        return chosen, chosen, chosen, chosen
-    moments = at[chosen]
-    shares = np.array([config.test_share, config.calibrate_share, config.stop_share])
-    cuts = moments[(len(chosen) * (1.0 - np.cumsum(shares))).astype(np.int64)]
-    test, tune, stop = (np.searchsorted(moments, cut, side="left") for cut in cuts)
-    fit_part, stop_part, tune_part, test_part = (
-        chosen[:stop], chosen[stop:tune], chosen[tune:test], chosen[test:],
-    )  # fmt: skip
-    if head.kind == "rank" and rows.group is not None:
-        rng = np.random.default_rng(seed)
-        fit_part = _thin(fit_part, rows.labels[:, index], rows.group, head.negatives_per_group, rng)
-        stop_part = _thin(stop_part, rows.labels[:, index], rows.group, head.negatives_per_group, rng)
-        return (
-            _newest_groups(fit_part, rows.group, head.max_rows),
-            stop_part,
-            tune_part,
-            np.append(tune_part, test_part),
-        )
-    return fit_part[-head.max_rows :], stop_part, tune_part, test_part
-
-
-def _last_of_group(group: I64, at: I64) -> I64:
-    """The last moment of each row's group, (n,)."""
-    _, inverse = np.unique(group, return_inverse=True)
-    last = np.full(int(inverse.max(initial=-1)) + 1, np.iinfo(np.int64).min)
-    np.maximum.at(last, inverse, at)
-    return last[inverse]
-
-
-def _thin(part: I64, label: F32, group: I64, negatives: int, rng: np.random.Generator) -> I64:
-    """All rows with the outcome, and at most `negatives` others per group, drawn evenly; order kept."""
-    positive: BoolArray = label[part] > 0.5
-    others = np.flatnonzero(~positive)
-    order = others[np.lexsort((rng.random(len(others)), group[part[others]]))]
-    of = group[part[order]]
-    nth = np.arange(len(order)) - np.searchsorted(of, of, side="left")
-    return part[np.sort(np.append(np.flatnonzero(positive), order[nth < negatives]))]
-
-
-def _newest_groups(part: I64, group: I64, max_rows: int) -> I64:
-    """The newest rows, at most `max_rows`, without the group that the limit would cut."""
-    if len(part) <= max_rows:
-        return part
-    cut = group[part[-max_rows - 1]]
-    kept = part[-max_rows:]
-    return kept[group[kept] != cut]
+def _parts(config: TreesConfig, head: HeadConfig, label: F32, rows: Rows, seed: int) -> Parts:
+    """The head's rows by time; a rank head's requests are thinned where it learns, never where it is measured."""
+    shares = (config.stop_share, config.calibrate_share, config.test_share)
+    known = ~np.isnan(label)
+    if head.kind == "probability" or rows.group is None:
+        parts = split_by_time(known, rows.at, None, shares)
+        return replace(parts, fit=parts.fit[-head.max_rows :])
+    group = rows.group
+    parts = split_by_time(known & (group >= 0), rows.at, group, shares)
+    rng = np.random.default_rng(seed)
+    fit, stop = (thin(part, label, group, head.negatives_per_group, rng) for part in (parts.fit, parts.stop))
+    # Nothing is calibrated, so those rows measure too.
+    test = np.append(parts.calibrate, parts.test)
+    return Parts(newest_groups(fit, group, head.max_rows), stop, parts.calibrate, test)
