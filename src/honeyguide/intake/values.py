@@ -1,0 +1,303 @@
+"""Columns of any type to text, numbers, times, lists and JSON: vectorised, and never an exception for a bad cell."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Numbers", "Times", "as_json", "lists", "numbers", "objects", "text", "times", "time_unit"]
+
+Mask = npt.NDArray[np.bool_]
+
+_NO_VALUE = ["", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "\\N", "<null>", "<NA>"]
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_NOT_FINITE = r"(?i)^[+-]?(inf|infinity|nan)$"
+_ISO = r"^\d{4}-\d{1,2}-\d{1,2}([T ]\S.*)?$"
+_US = 1_000_000
+_DAY_US = 86_400 * _US
+_LIMIT_US = 253_402_300_800 * _US  # the year 10000
+
+
+class Numbers(NamedTuple):
+    """A column as numbers: nan where there is none; which cells hold something unreadable, which nan or infinity."""
+
+    values: npt.NDArray[np.float64]
+    unreadable: Mask
+    not_finite: Mask
+
+
+class Times(NamedTuple):
+    """A column as moments: microseconds, 0 where there is none; which cells are empty, which are unreadable."""
+
+    us: npt.NDArray[np.int64]
+    missing: Mask
+    unreadable: Mask
+    unit: str  # how the column was read, for a person
+
+
+def text(column: pa.ChunkedArray, *, trim: bool = True) -> pa.Array:
+    """Any column as strings, null where there is no value. Whole floats lose their `.0` (ids read as 42.0)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    flat, kind = _flat(column), column.type
+    if t.is_string(kind):
+        flat = pc.utf8_trim_whitespace(flat) if trim else flat
+        return pc.if_else(pc.is_in(flat, value_set=pa.array(_NO_VALUE)), pa.scalar(None, pa.string()), flat)
+    if t.is_floating(kind):
+        wide = flat.cast(pa.float64())
+        values = pc.fill_null(wide, np.nan).to_numpy(zero_copy_only=False)
+        finite = values[~np.isnan(values)]
+        flat = pa.array(values, from_pandas=True)
+        if np.all(np.abs(finite) < 2**53) and np.all(finite == np.round(finite)):
+            return flat.cast(pa.int64()).cast(pa.string())
+        return flat.cast(pa.string())
+    if t.is_nested(kind):
+        return as_json(flat)
+    return flat.cast(pa.string())
+
+
+def numbers(column: pa.ChunkedArray) -> Numbers:
+    """Any column as float64."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    flat, kind = _flat(column), column.type
+    if t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind):
+        whole = flat.cast(pa.int8()) if t.is_boolean(kind) else flat
+        wide = whole.cast(pa.float64(), safe=False)
+        values = pc.fill_null(wide, np.nan).to_numpy(zero_copy_only=False)
+        odd = ~np.isfinite(values) & flat.is_valid().to_numpy(zero_copy_only=False)
+        return Numbers(np.where(odd, np.nan, values), np.zeros(len(values), bool), odd)
+    words = text(column) if not t.is_string(kind) else pc.utf8_trim_whitespace(flat)
+    filled = pc.fill_null(words, "")
+    good = pc.match_substring_regex(filled, _NUMBER)
+    parsed = pc.if_else(good, filled, pa.scalar(None, pa.string())).cast(pa.float64())
+    values = pc.fill_null(parsed, np.nan).to_numpy(zero_copy_only=False)
+    overflown = np.isinf(values)
+    empty = pc.is_in(filled, value_set=pa.array(_NO_VALUE)).to_numpy(zero_copy_only=False)
+    is_number = good.to_numpy(zero_copy_only=False)
+    odd = pc.match_substring_regex(filled, _NOT_FINITE).to_numpy(zero_copy_only=False) & ~empty
+    return Numbers(np.where(overflown, np.nan, values), ~(is_number | empty | odd), odd | overflown)
+
+
+def time_unit(values: npt.NDArray[np.float64]) -> str:
+    """The unit of numeric timestamps, by their median: s, ms, us, ns, or yyyymmdd.
+
+    The thresholds lie between the readings of 1970-1990 in one unit and of the far future in the one below.
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return "s"
+    middle = float(np.median(np.abs(finite)))
+    if 19_000_101 <= middle <= 21_001_231 and np.all(finite == np.round(finite)):
+        month, day = finite // 100 % 100, finite % 100
+        if np.mean((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)) > 0.99:
+            return "yyyymmdd"
+    return "s" if middle < 1e11 else "ms" if middle < 1e14 else "us" if middle < 1e17 else "ns"
+
+
+def times(column: pa.ChunkedArray) -> Times:
+    """Any column as microseconds since the epoch, UTC. A time without a zone counts as UTC."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    flat, kind = _flat(column), column.type
+    missing = flat.is_null().to_numpy(zero_copy_only=False)
+    if t.is_timestamp(kind):
+        raw = pc.fill_null(flat.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
+        us, bad = _scaled_int(raw, kind.unit)
+        return Times(us, missing, bad, f"timestamp[{kind.unit}]" + ("" if kind.tz else ", taken as UTC"))
+    if t.is_date(kind):
+        days = pc.fill_null(flat.cast(pa.date32()).view(pa.int32()), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        us, bad = _bounded(days * _DAY_US, np.abs(days) > _LIMIT_US // _DAY_US)
+        return Times(us, missing, bad, "dates, taken as midnight UTC")
+    if t.is_integer(kind):
+        whole = pc.fill_null(flat, 0).to_numpy(zero_copy_only=False)
+        unit = time_unit(whole[~missing].astype(np.float64))
+        if unit != "yyyymmdd":
+            us, bad = _scaled_int(whole.astype(np.int64), unit)
+            return Times(us, missing, bad, _spoken(unit))
+    if t.is_string(kind):
+        words = pc.fill_null(text(column), "")
+        missing = pc.equal(words, "").to_numpy(zero_copy_only=False)
+        numeric = pc.match_substring_regex(words, _NUMBER).to_numpy(zero_copy_only=False)
+        if 2 * int(numeric.sum()) <= len(words) - int(missing.sum()):
+            return _iso_times(words, missing)
+    read = numbers(column)
+    unit = time_unit(read.values)
+    us, bad = _scaled_float(read.values, unit)
+    missing = missing | (np.isnan(read.values) & ~read.unreadable & ~read.not_finite)
+    return Times(us, missing, (bad | read.unreadable | read.not_finite) & ~missing, _spoken(unit))
+
+
+def _iso_times(words: pa.Array, missing: Mask) -> Times:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # BigQuery and some shops write "2019-10-01 00:00:00 UTC".
+    words = pc.replace_substring_regex(words, r"\s*(UTC|GMT)$", "")
+    shaped = pc.match_substring_regex(words, _ISO)
+    plain = pc.if_else(shaped, words, pa.scalar(None, pa.string())).to_numpy(zero_copy_only=False)
+    parsed = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601").as_unit("us")
+    bad = np.asarray(parsed.isna())
+    us = np.where(bad, 0, parsed.to_numpy().astype("datetime64[us]").astype(np.int64))
+    return Times(us, missing, bad & ~missing, "ISO 8601, UTC where no zone is given")
+
+
+def _spoken(unit: str) -> str:
+    names = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+    return f"{names[unit]} since 1970" if unit in names else "dates as yyyymmdd, taken as midnight UTC"
+
+
+def _scaled_int(raw: npt.NDArray[np.int64], unit: str) -> tuple[npt.NDArray[np.int64], Mask]:
+    if unit == "ns":
+        return _bounded(raw // 1000, np.zeros(len(raw), bool))
+    factor = {"s": _US, "ms": 1000, "us": 1}[unit]
+    far = (raw > _LIMIT_US // factor) | (raw < -(_LIMIT_US // factor))
+    return _bounded(np.where(far, 0, raw) * factor, far)
+
+
+def _scaled_float(raw: npt.NDArray[np.float64], unit: str) -> tuple[npt.NDArray[np.int64], Mask]:
+    if unit == "yyyymmdd":
+        return _calendar_days(raw)
+    scaled = np.round(raw * {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[unit])
+    far = ~(np.abs(scaled) <= _LIMIT_US)
+    return _bounded(np.where(far, 0, scaled).astype(np.int64), far)
+
+
+def _calendar_days(raw: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], Mask]:
+    whole = np.where(np.isfinite(raw) & (np.abs(raw) < 1e8), raw, 0).astype(np.int64)
+    year, month, day = whole // 10_000, whole // 100 % 100, whole % 100
+    start = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + np.clip(month - 1, 0, 11)
+    date = start.astype("datetime64[D]") + np.clip(day - 1, 0, 30)
+    bad = (month < 1) | (month > 12) | (day < 1) | (date.astype("datetime64[M]") != start)
+    return _bounded(np.where(bad, 0, date.astype("datetime64[us]").astype(np.int64)), bad)
+
+
+def _bounded(us: npt.NDArray[np.int64], bad: Mask) -> tuple[npt.NDArray[np.int64], Mask]:
+    bad = bad | (us > _LIMIT_US) | (us < -_LIMIT_US)
+    return np.where(bad, 0, us), bad
+
+
+def lists(column: pa.ChunkedArray, *, spaces: bool = False) -> pa.Array:
+    """Any column as lists of trimmed, non-empty strings; null where there is none.
+
+    Strings are cut at `|`, else `;`, else `,` (whichever the column holds first in this order), or at spaces if told
+    so; a JSON array is read as one.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    kind = column.type
+    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind):
+        nested = _flat(column).cast(pa.list_(pa.string()))
+    else:
+        words = text(column)
+        holds = [mark for mark in "|;," if pc.any(pc.match_substring(words, mark)).as_py()]
+        nested = pc.split_pattern(words, holds[0]) if holds else pc.split_pattern(words, "\x1f")
+        if spaces and "|" not in holds:
+            nested = pc.utf8_split_whitespace(words)
+        arrays = pc.fill_null(pc.match_substring_regex(words, r"^\[.*\]$"), False).to_numpy(zero_copy_only=False)
+        if arrays.any():
+            rows = nested.to_pylist()
+            for at in np.flatnonzero(arrays):
+                rows[at] = _json_list(words[int(at)].as_py())
+            nested = pa.array(rows, pa.list_(pa.string()))
+    return _tidy(nested)
+
+
+def _json_list(word: str) -> list[str]:
+    for candidate in (word, word.replace("'", '"')):
+        try:
+            return [str(part) for part in json.loads(candidate)]
+        except ValueError:
+            continue
+    return [part.strip(" '\"") for part in word[1:-1].split(",")]
+
+
+def _tidy(nested: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat = pc.utf8_trim_whitespace(pc.list_flatten(nested))
+    parents = pc.list_parent_indices(nested).to_numpy()
+    keep = pc.fill_null(pc.greater(pc.binary_length(flat), 0), False).to_numpy(zero_copy_only=False)
+    sizes = np.bincount(parents[keep], minlength=len(nested))
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    empty = pa.array(sizes == 0)
+    tidy = pa.ListArray.from_arrays(pa.array(offsets), flat.filter(pa.array(keep)))
+    return pc.if_else(empty, pa.scalar(None, tidy.type), tidy)
+
+
+def objects(table: pa.Table) -> pa.Array:
+    """One JSON object per row with the values that are there; null where a row has none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        pieces = as_json(_flat(column))
+        key = f",{json.dumps(name, ensure_ascii=False)}:"
+        parts.append(pc.fill_null(pc.binary_join_element_wise(key, pieces, ""), ""))
+    if not parts:
+        return pa.nulls(table.num_rows, pa.string())
+    inside = pc.binary_join_element_wise(*parts, "")
+    body = pc.utf8_slice_codeunits(inside, 1)
+    whole = pc.binary_join_element_wise("{", body, "}", "")
+    return pc.if_else(pc.equal(inside, ""), pa.scalar(None, pa.string()), whole)
+
+
+def as_json(column: pa.Array) -> pa.Array:
+    """Each value as a JSON text; null (and nan, infinity, the empty string) where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as t
+
+    kind = column.type
+    if t.is_string(kind):
+        escaped = pc.replace_substring(pc.replace_substring(column, "\\", "\\\\"), '"', '\\"')
+        control = pc.fill_null(pc.match_substring_regex(column, r"[\x00-\x1f\x7f]"), False).to_numpy(
+            zero_copy_only=False
+        )
+        quoted = pc.binary_join_element_wise('"', escaped, '"', "")
+        if control.any():
+            rare = [json.dumps(value, ensure_ascii=False) for value in column.filter(pa.array(control)).to_pylist()]
+            quoted = pc.replace_with_mask(quoted, pa.array(control), pa.array(rare, pa.string()))
+        return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), quoted)
+    if t.is_floating(kind):
+        finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
+        return finite.cast(pa.string())
+    if t.is_integer(kind) or t.is_boolean(kind):
+        return column.cast(pa.string())
+    if t.is_null(kind):
+        return pa.nulls(len(column), pa.string())
+    if t.is_nested(kind):
+        rows: list[Any] = column.to_pylist()
+        return pa.array(
+            [None if row is None else json.dumps(row, ensure_ascii=False, default=str) for row in rows], pa.string()
+        )
+    if t.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, tz="UTC"))
+    return as_json(column.cast(pa.string()))
+
+
+def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks)
+    return column
