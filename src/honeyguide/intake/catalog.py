@@ -93,7 +93,7 @@ def load_users(engine: TablesEngine, path: Path, *, mapping: Mapping[Column, str
     gate, notes = Gate(raw), list[str]()
     columns: dict[str, pa.Array] = {
         c.USER_ID: _id(gate, found, c.USER_ID, "missing_user"),
-        c.ATTRIBUTES: _attributes(gate, found),
+        c.ATTRIBUTES: _attributes(gate, found, notes),
     }
     columns[c.KNOWN_AT] = _known_at(gate, found, None, now, notes)
     return UsersLoad(*_newest(engine, gate, found, USERS, columns, now, notes))
