@@ -1,0 +1,153 @@
+"""What every source does with a question: weigh the history, mask what must not be shown, keep the best `k`.
+
+Order is total (higher score first, then the lower row), so a longer list starts with the shorter one.
+All kernels are sequential over a range of queries and release the GIL: a batch runs them in threads, a single
+question calls them once, and both give the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+__all__ = ["best", "dense_topk", "history", "is_return", "mask"]
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def _sift(scores: F32, items: I32, pos: int, size: int, score: float, item: int) -> None:
+    """Put a pair into the min-heap's hole at `pos`; the worst pair is at the root."""
+    while True:
+        child = 2 * pos + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and (
+            scores[right] < scores[child] or (scores[right] == scores[child] and items[right] > items[child])
+        ):
+            child = right
+        if score < scores[child] or (score == scores[child] and item > items[child]):
+            break
+        scores[pos], items[pos] = scores[child], items[child]
+        pos = child
+    scores[pos], items[pos] = score, item
+
+
+@njit(cache=True, nogil=True)
+def best(values: F32, rows: I32, m: int, out_items: I32, out_scores: F32) -> int:
+    """The best of the first m pairs of `values` and `rows`, best first, padded with -1 / nan; returns how many.
+
+    nan and -inf never enter. Ties: the lower row first. Cost m + k log k log(m / k).
+    """
+    k = len(out_items)
+    size = 0
+    for j in range(m):
+        value, row = values[j], rows[j]
+        if not value > -np.inf:
+            continue
+        if size < k:
+            out_scores[size], out_items[size] = value, row
+            size += 1
+            if size == k:
+                for pos in range(k // 2 - 1, -1, -1):
+                    _sift(out_scores, out_items, pos, k, out_scores[pos], out_items[pos])
+        elif k > 0 and (value > out_scores[0] or (value == out_scores[0] and row < out_items[0])):
+            _sift(out_scores, out_items, 0, k, value, row)
+    if size < k:
+        for pos in range(size // 2 - 1, -1, -1):
+            _sift(out_scores, out_items, pos, size, out_scores[pos], out_items[pos])
+    for end in range(size - 1, 0, -1):
+        score, item = out_scores[end], out_items[end]
+        out_scores[end], out_items[end] = out_scores[0], out_items[0]
+        _sift(out_scores, out_items, 0, end, score, item)
+    for j in range(size, k):
+        out_items[j], out_scores[j] = -1, np.nan
+    return size
+
+
+@njit(cache=True, nogil=True)
+def history(
+    first: int, last: int, items: I32, weights: F32, at: I64, now: int, n_items: int,
+    recency: F32, half_life_us: float, other: float, use_weights: bool, rows: I32, strengths: F32,
+) -> int:  # fmt: skip
+    """The newest known items of a history, newest first, with their strengths; returns how many.
+
+    The j-th newest item weighs `recency[j] * 2 ** (-age / half_life_us)` (0 = no decay by age) times its sign of
+    interest: 1 (or the weight clipped to (0, 10]) where the weight is positive, `other` where it is not or is nan.
+    Items after `now`, unknown items and items of no strength are passed over and use up no step.
+    """
+    m = 0
+    for p in range(last - 1, first - 1, -1):
+        row = items[p]
+        if m == len(recency):
+            break
+        if row < 0 or row >= n_items or at[p] > now:
+            continue
+        weight = weights[p]
+        if weight > 0:
+            strength = min(weight, np.float32(10.0)) if use_weights else np.float32(1.0)
+        else:
+            strength = np.float32(other)
+        if not strength > 0:
+            continue
+        if half_life_us > 0:
+            strength *= np.float32(2.0 ** (-(now - at[p]) / half_life_us))
+        rows[m] = row
+        strengths[m] = strength * recency[m]
+        m += 1
+    return m
+
+
+@njit(cache=True, nogil=True)
+def is_return(first: int, last: int, at: I64, now: int, after_us: int) -> bool:
+    """Whether the newest event of a history (oldest first) up to `now` is older than `after_us`."""
+    for p in range(last - 1, first - 1, -1):
+        if at[p] <= now:
+            return now - at[p] > after_us
+    return False
+
+
+@njit(cache=True, nogil=True)
+def mask(values: F32, first: int, last: int, excluded: I32) -> None:
+    """Give excluded rows -inf, which `best` never takes; rows that are not in `values` are passed over."""
+    for p in range(first, last):
+        row = excluded[p]
+        if 0 <= row < len(values):
+            values[row] = -np.inf
+
+
+@njit(cache=True, nogil=True)
+def dense_topk(
+    start: int, stop: int, indptr: I64, items: I32, weights: F32, at: I64, now: I64, ex_indptr: I64, ex_items: I32,
+    recency: F32, half_life_us: float, other: float, use_weights: bool, trend: F32, after_us: int,
+    out_items: I32, out_scores: F32, matrix: F32,
+) -> None:  # fmt: skip
+    """`history @ matrix` for queries [start, stop) and the best of it; an empty history brings nothing.
+
+    Positive scores are multiplied by `trend` (items,) where the history's newest event is older than `after_us`.
+    """
+    n_items = len(matrix)
+    values = np.empty(n_items, np.float32)
+    every = np.arange(n_items).astype(np.int32)
+    rows = np.empty(len(recency), np.int32)
+    strengths = np.empty(len(recency), np.float32)
+    for q in range(start, stop):
+        m = history(
+            indptr[q], indptr[q + 1], items, weights, at, now[q], n_items, recency, half_life_us, other, use_weights,
+            rows, strengths,
+        )  # fmt: skip
+        values[:] = 0.0
+        for j in range(m):
+            strength, line = strengths[j], matrix[rows[j]]
+            for i in range(n_items):
+                values[i] += strength * line[i]
+        if is_return(indptr[q], indptr[q + 1], at, now[q], after_us):
+            for i in range(n_items):
+                if values[i] > 0.0:
+                    values[i] *= trend[i]
+        mask(values, ex_indptr[q], ex_indptr[q + 1], ex_items)
+        best(values, every, n_items if m else 0, out_items[q], out_scores[q])
