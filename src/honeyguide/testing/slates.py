@@ -42,7 +42,7 @@ class SlateLike(Protocol):
 class Compose(Protocol):
     """One request's slate."""
 
-    def __call__(self, rows: I32, scores: F64, blend: F64, *, k: int, request_id: str, seen: I32) -> SlateLike:
+    def __call__(self, rows: I32, *, scores: F64, blend: F64, k: int, request_id: str, seen: I32) -> SlateLike:
         """rows (n,), scores (n, heads) in [0, 1], blend (n,); at most k slots, without the rows in `seen`."""
         ...
 
@@ -58,19 +58,23 @@ def check_slates(
         rows = rng.choice(n_items, n, replace=False).astype(np.int32)
         scores, blend = rng.random((n, n_heads)), rng.random(n)
         seen = rng.choice(n_items, min(5, n_items), replace=False).astype(np.int32)
-        request = {"k": k, "request_id": f"request-{number}", "seen": seen}
-        slate = compose(rows, scores, blend, **request)  # type: ignore[arg-type]
+        request_id = f"request-{number}"
+        slate = compose(rows, scores=scores, blend=blend, k=k, request_id=request_id, seen=seen)
         for text in _broken(slate, rows, seen, k):
             problems.append(f"request {number}: {text}")
         order = rng.permutation(n)
-        again = compose(rows[order], scores[order], blend[order], **request)  # type: ignore[arg-type]
+        again = compose(rows[order], scores=scores[order], blend=blend[order], k=k, request_id=request_id, seen=seen)
         if not _equal(slate, again):
             problems.append(f"request {number}: the same request with permuted candidates must get the same slate")
         pads = np.full(3, -1, np.int32)
         padded = compose(
-            np.concatenate([rows, pads]), np.concatenate([scores, np.full((3, n_heads), np.nan)]),
-            np.concatenate([blend, np.full(3, np.nan)]), **request,  # type: ignore[arg-type]
-        )  # fmt: skip
+            np.concatenate([rows, pads]),
+            scores=np.concatenate([scores, np.full((3, n_heads), np.nan)]),
+            blend=np.concatenate([blend, np.full(3, np.nan)]),
+            k=k,
+            request_id=request_id,
+            seen=seen,
+        )
         if not _equal(slate, padded):
             problems.append(f"request {number}: padding with -1 must not change the slate")
     return problems + _frequencies(compose, n_items, n_heads, k, draws, rng)
@@ -106,7 +110,7 @@ def _frequencies(
     said: dict[tuple[int, ...], float] = {}
     count: Counter[tuple[int, ...]] = Counter()
     for draw in range(draws):
-        slate = compose(rows, scores, blend, k=k, request_id=f"draw-{draw}", seen=seen)
+        slate = compose(rows, scores=scores, blend=blend, k=k, request_id=f"draw-{draw}", seen=seen)
         for depth in (1, 2):
             start = tuple(int(row) for row in slate.rows[:depth])
             if len(start) == depth:
