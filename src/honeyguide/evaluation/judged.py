@@ -99,6 +99,10 @@ def judge(
         raise DataError(
             expected=f"one list per query, ({len(relevant)}, k)", got=f"shape {ranked.shape}", do="Rank every query."
         )
+    if grades is not None and len(grades) != len(relevant.values):
+        raise DataError(
+            expected=f"{len(relevant.values)} grades, one per relevant item", got=str(len(grades)), do="Align them."
+        )
     ours = [m for m in metrics if isinstance(m, RelevanceMetric | ListMetric) and not isinstance(m, Coverage)]
     starts = range(0, len(ranked), _CHUNK)
 

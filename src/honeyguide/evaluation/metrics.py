@@ -191,14 +191,10 @@ def compute(
     grades: F64 | None = None,
     facts: ItemFacts | None = None,
 ) -> F64:
-    """(metrics, n) values in one pass. Raises DataError where the lists or the facts do not fit."""
+    """(metrics, n) values in one pass; `judge` is the same in chunks, with all metrics. Raises DataError as it does."""
     if ranked.ndim != 2 or len(ranked) != len(relevant):
         raise DataError(
             expected=f"one list per query, ({len(relevant)}, k)", got=f"shape {ranked.shape}", do="Rank every query."
-        )
-    if grades is not None and len(grades) != len(relevant.values):
-        raise DataError(
-            expected=f"{len(relevant.values)} grades, one per relevant item", got=str(len(grades)), do="Align them."
         )
     information: npt.NDArray = np.zeros(0)
     vectors: npt.NDArray = np.zeros((0, 1), np.float32)

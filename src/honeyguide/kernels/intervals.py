@@ -82,7 +82,7 @@ def ratio_intervals(sums: F64, counts: F64, weights: U8 | None, level: float = 0
     sums, counts = _columns(sums), _columns(counts)
     estimate = _ratio(sums.sum(0), counts.sum(0))
     if weights is None:
-        found = normal_interval(estimate, _standard_error(_influence(sums, counts, estimate)), level)
+        found = normal_interval(estimate, _standard_error(_influence(sums, counts, estimate), counts), level)
     else:
         found = _percentiles(estimate, _ratio(_weighted(weights, sums), _weighted(weights, counts)), level)
     return _at_least_two(found, counts)
@@ -94,14 +94,15 @@ def difference_intervals(
     """Figure of a minus figure of b on the same units (row i is the same unit in all), as in `ratio_intervals`."""
     sums_a, counts_a, sums_b, counts_b = map(_columns, (sums_a, counts_a, sums_b, counts_b))
     a, b = _ratio(sums_a.sum(0), counts_a.sum(0)), _ratio(sums_b.sum(0), counts_b.sum(0))
+    counts = np.minimum(counts_a, counts_b)
     if weights is None:
         influence = _influence(sums_a, counts_a, a) - _influence(sums_b, counts_b, b)
-        found = normal_interval(a - b, _standard_error(influence), level)
+        found = normal_interval(a - b, _standard_error(influence, counts), level)
     else:
         replicates = _ratio(_weighted(weights, sums_a), _weighted(weights, counts_a))
         replicates -= _ratio(_weighted(weights, sums_b), _weighted(weights, counts_b))
         found = _percentiles(a - b, replicates, level)
-    return _at_least_two(found, np.minimum(counts_a, counts_b))
+    return _at_least_two(found, counts)
 
 
 def _columns(values: F64) -> F64:
@@ -119,9 +120,9 @@ def _influence(sums: F64, counts: F64, estimate: F64) -> F64:
         return (sums - estimate * counts) / counts.sum(0)
 
 
-def _standard_error(influence: F64) -> F64:
-    n = len(influence)
-    return np.sqrt((influence**2).sum(0) * (n / max(n - 1, 1)))
+def _standard_error(influence: F64, counts: F64) -> F64:
+    n = (counts > 0).sum(0)
+    return np.sqrt((influence**2).sum(0) * n / np.maximum(n - 1, 1))
 
 
 def _weighted(weights: U8, values: F64) -> F64:
