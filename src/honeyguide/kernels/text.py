@@ -44,8 +44,8 @@ _ARTICLES = frozenset(
 ) | frozenset(
     ["der", "die", "das", "ein", "eine", "de", "het", "een", "den", "det", "en", "o", "os", "as", "um", "uma"]
 )
-_YEAR_AT_END = re.compile(r"\s*\((\d{4})\)\s*$")
-_LATE_ARTICLE = re.compile(r"^(?P<rest>.+),\s+(?P<article>[^\W\d_]{1,5}|[LlDd]['’])$")
+_YEAR_AT_END = re.compile(r" ?\(\d{4}\)$")
+_LATE_ARTICLE = re.compile(r"^(?P<rest>.+), (?P<article>[^\W\d_]{1,5}|[LlDd]['’])$")
 _BRACKETS = re.compile(r"\(([^()]*)\)")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
 
@@ -91,7 +91,8 @@ def numeral(word: str) -> str | None:
 
 def natural_title(title: str) -> str:
     """A catalog title as a person says it: "Matrix, The (1999)" -> "The Matrix"."""
-    without_year = _YEAR_AT_END.sub("", title).strip() or title.strip()
+    spaced_once = " ".join(title.split())
+    without_year = _YEAR_AT_END.sub("", spaced_once) or spaced_once
     head, bracket, tail = without_year.partition(" (")
     return _article_first(head.strip()) + _BRACKETS.sub(lambda m: f"({_article_first(m[1].strip())})", bracket + tail)
 

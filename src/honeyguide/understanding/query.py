@@ -30,7 +30,7 @@ class SpellingConfig(BaseModel):
     min_letters: Annotated[int, Field(ge=2)] = 3  # shorter words are left alone
     two_edits_from: Annotated[int, Field(ge=3)] = 6  # letters from which two edits are allowed
     edit_cost: Annotated[float, Field(ge=0)] = 4.0  # in units of log frequency: e^4 = 55 times rarer
-    doubled_letter_cost: Annotated[float, Field(ge=0)] = 2.0  # instead, where only doubled letters differ
+    doubled_letter_cost: Annotated[float, Field(ge=0)] = 1.0  # instead, where only doubled letters differ
     first_letter_cost: Annotated[float, Field(ge=0)] = 1.5  # people seldom miss the first letter
     max_words: Annotated[int, Field(ge=1, le=256)] = 16  # a longer query is left alone
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -37,6 +37,7 @@ class LexicalConfig(BaseModel):
     bag_weight: Annotated[float, Field(ge=0)] = 1.0
     joined_weight: Annotated[float, Field(ge=0)] = 0.5
     gram_weight: Annotated[float, Field(ge=0)] = 0.3
+    number_weight: Annotated[float, Field(ge=0, le=1)] = 0.4  # of a word's plural or singular
     exact_bonus: Annotated[float, Field(ge=0)] = 100.0  # added where the whole query is a title
     coverage: Annotated[float, Field(gt=0, le=1)] = 0.4  # a hit has this share of the query's information (idf)
     enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, half as much is asked
@@ -127,28 +128,29 @@ class Plan:
         """Analyse a query against a catalog's document frequencies; None if nothing in it can match."""
         tokens = text.words(text.fold(text.natural_title(query)))[: config.max_query_words]
         pairs = text.joined_pairs(tokens)
-        scored: dict[Term, None] = {}
+        scored: dict[Term, float] = {}
         concepts: dict[str, Concept] = {}
         idf: dict[str, float] = {}
         for at, word in enumerate(tokens):
             around = pairs[max(0, at - 1) : at + 1]
-            spellings = [(BAG, word), (JOINED, word), *((BAG, pair) for pair in around)]
-            known = {term: found for term in spellings if (found := frequency(*term))}
+            exact = [(BAG, word), (JOINED, word), *((BAG, pair) for pair in around)]
+            found = {term: count for term in [*exact, (BAG, _other_number(word))] if (count := frequency(*term))}
+            for term in found:
+                scored[term] = max(scored.get(term, 0.0), 1.0 if term in exact else config.number_weight)
             all_grams = dict.fromkeys(text.grams(word))
             known_grams = [gram for gram in all_grams if frequency(GRAMS, gram)]
-            needed = math.ceil(config.grams_share * len(all_grams))
-            scored.update(dict.fromkeys(known))
             if len(tokens) == 1 or not text.is_year(word):
-                scored.update(((GRAMS, gram), None) for gram in known_grams)
-            if known:
-                concepts[word] = Concept(tuple(known))
-                idf[word] = bm25_idf(n_items, max(known.values()))
+                scored.update(((GRAMS, gram), 1.0) for gram in known_grams)
+            needed = math.ceil(config.grams_share * len(all_grams))
+            if found:
+                concepts[word] = Concept(tuple(found))
+                idf[word] = bm25_idf(n_items, max(found.values()))
             elif len(known_grams) >= needed > 1:
                 concepts[word] = Concept((), tuple(known_grams), needed)
                 idf[word] = bm25_idf(n_items, 1)
         if not concepts:
             return None
-        scored.update(((JOINED, pair), None) for pair in pairs if frequency(JOINED, pair))
+        scored.update(((JOINED, pair), 1.0) for pair in pairs if frequency(JOINED, pair))
         # A word weighs by what it tells: "heat" in "heat 1995" more than a year of 300 films, "the" nothing.
         unit = sum(idf.values()) / (_UNITS + len(idf))
         weighed = [replace(concept, units=round(idf[word] / unit)) for word, concept in concepts.items()]
@@ -169,12 +171,18 @@ class Plan:
         best = sorted(gain, key=lambda term: (-gain[term], term))[: config.max_like_terms]
         if not best:
             return None
-        return cls(cls._weigh(best, config), None, (Concept(tuple(best)),), 1)
+        return cls(cls._weigh(dict.fromkeys(best, 1.0), config), None, (Concept(tuple(best)),), 1)
 
     @staticmethod
-    def _weigh(terms: Iterable[Term], config: LexicalConfig) -> tuple[tuple[str, str, float], ...]:
+    def _weigh(terms: Mapping[Term, float], config: LexicalConfig) -> tuple[tuple[str, str, float], ...]:
         weights = {BAG: config.bag_weight, JOINED: config.joined_weight, GRAMS: config.gram_weight}
-        return tuple((field, term, weights[field]) for field, term in terms if weights[field] > 0)
+        weighed = ((field, term, share * weights[field]) for (field, term), share in terms.items())
+        return tuple(term for term in weighed if term[2] > 0)
+
+
+def _other_number(word: str) -> str:
+    """Singular or plural of a word, as most Western European languages form it: by an s."""
+    return word[:-1] if len(word) > 3 and word[-1] == "s" else word + "s"
 
 
 def bm25_idf(n_items: int, found: int) -> float:

@@ -224,7 +224,8 @@ class TantivyIndex:
             self._hidden = Query.term_set_query(self._schema, "row", sorted(self._overlay.rows))
 
     def _frequency(self, field: str, term: str) -> int:
-        return self._searcher.doc_freq(field, term) + self._overlay.frequency(field, term)
+        # What is only in the overlay counts there; else the index's statistics stay as they were built.
+        return self._searcher.doc_freq(field, term) or self._overlay.frequency(field, term)
 
     def _overlay_hits(self, plan: Plan, filters: Filters) -> list[tuple[float, int]]:
         if not self._overlay.items:
