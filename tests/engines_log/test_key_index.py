@@ -1,0 +1,116 @@
+"""The key table against a dictionary, at its seams: the end of the table, growth, erasure, lost files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from honeyguide.engines.log import key_index
+from honeyguide.engines.log.key_index import KeyIndex
+
+LOG_ID = b"0123456789abcdef"
+
+
+class Database:
+    """What the index is a memory of."""
+
+    def __init__(self) -> None:
+        self.keys: dict[int, str] = {}
+
+    def after(self, offset: int) -> list[tuple[int, str]]:
+        return [(at, key) for at, key in self.keys.items() if at > offset]
+
+    def holds(self, offset: int, key: str) -> bool:
+        return self.keys.get(offset) == key
+
+
+def put(index: KeyIndex, db: Database, keys: list[str], head: int) -> list[bool]:
+    index.prepare(head, len(keys))
+    fresh = []
+    with index.settled():
+        for key in keys:
+            fresh.append(index.add(key, head + 1, db.holds))
+            if fresh[-1]:
+                head += 1
+                db.keys[head] = key
+        index.keep(head)
+    return fresh
+
+
+@pytest.mark.parametrize("cluster", [False, True], ids=["spread", "all at the table's end"])
+def test_growth_and_collisions_lose_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: bool) -> None:
+    monkeypatch.setattr(key_index, "_SMALLEST_BITS", 4)
+    if cluster:  # every key starts in one of the last slots and has to go round
+        whole = KeyIndex._fingerprint
+        monkeypatch.setattr(KeyIndex, "_fingerprint", lambda self, key: whole(self, key) | (0xFF << 56))
+    db = Database()
+    index, other = (KeyIndex(tmp_path / "keys", LOG_ID, db.after) for _ in range(2))
+    random = np.random.default_rng(0)
+    for step in range(60):
+        keys = [str(number) for number in random.integers(0, 900, 23)]
+        expected = []
+        for at, key in enumerate(keys):
+            expected.append(key not in db.keys.values() and key not in keys[:at])
+        # `holds` knows keys of the same batch, too: put writes as it goes
+        assert put(index if step % 3 else other, db, keys, max(db.keys, default=0)) == expected
+    index.close()
+    other.close()
+
+
+def test_a_failed_transaction_is_taken_back(tmp_path: Path) -> None:
+    db = Database()
+    index = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
+
+    def header_and_fingerprints() -> list[int]:
+        words = np.frombuffer((tmp_path / "keys").read_bytes(), np.uint64)
+        return [*words[:8].tolist(), *words[8::2].tolist()]
+
+    def fail() -> None:
+        with index.settled():
+            assert index.add("b", 2, db.holds)
+            assert index.add("c", 3, db.holds)
+            index.keep(3)
+            raise OSError("the disk is full")
+
+    put(index, db, ["a"], 0)
+    before = header_and_fingerprints()
+    index.prepare(1, 2)
+    with pytest.raises(OSError):
+        fail()
+    assert header_and_fingerprints() == before
+    assert put(index, db, ["b", "a"], 1) == [True, False]
+    index.close()
+
+
+def test_keys_entered_but_never_committed_do_not_hide_later_ones(tmp_path: Path) -> None:
+    db = Database()
+    killed = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
+    killed.prepare(0, 3)
+    for offset, key in enumerate("abc", start=1):
+        killed.add(key, offset, db.holds)
+    killed.keep(3)  # and here the process ends, before its commit
+    index = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
+    assert put(index, db, ["x", "b", "a"], 0) == [True, True, True]
+    assert put(index, db, ["x", "a", "c", "b"], 3) == [False, False, True, False]
+    index.close()
+    killed.close()
+
+
+def test_forgotten_keys_leave_no_fingerprint_and_break_no_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_index, "_SMALLEST_BITS", 6)
+    monkeypatch.setattr(KeyIndex, "_fingerprint", lambda self, key: (5 << 58) + int(key) + 2)  # one long chain
+    db = Database()
+    index = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
+    put(index, db, [str(i) for i in range(20)], 0)
+    gone = [(at, key) for at, key in db.keys.items() if int(key) % 2]
+    for at, _ in gone:
+        del db.keys[at]
+    index.forget(gone)
+    words = set(np.frombuffer((tmp_path / "keys").read_bytes(), np.uint64)[8::2].tolist())
+    assert not words & {(5 << 58) + int(key) + 2 for _, key in gone}
+    assert put(index, db, [str(i) for i in range(20)], 20) == [bool(i % 2) for i in range(20)]
+    index.close()
