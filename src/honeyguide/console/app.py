@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_console"]
 
+SHUTDOWN_S = 2
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -43,7 +44,10 @@ def run_console(
     api = Api(api_url, api_key=api_key, timeout_s=timeout_s)
     listener = _listen(host, port)
     try:
-        config = uvicorn.Config(_application(api, title, tuple(people)), log_level="warning", access_log=False)
+        application = _application(api, title, tuple(people))
+        config = uvicorn.Config(
+            application, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
+        )
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()

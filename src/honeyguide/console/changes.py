@@ -30,10 +30,10 @@ class Change:
 def compare(old: Sequence[str], new: Sequence[str], *, taken: str | None = None) -> Change:
     """Compare two lists; ids appear once in each.
 
-    `taken`: the item that was clicked. It is left out of the old list first, so that an item which only closes
-    the gap it left does not count as moved.
+    `taken`: the item that was clicked. It is left out of both lists, so that an item which only closes the gap
+    it left does not count as moved.
     """
     before = {item: slot for slot, item in enumerate(item for item in old if item != taken)}
-    after = [item for item in new if item != taken] if taken in old and taken in new else list(new)
+    after = [item for item in new if item != taken]
     moved = {item: before[item] - slot for slot, item in enumerate(after) if item in before and before[item] != slot}
     return Change(len(new), frozenset(new) - frozenset(old), moved)

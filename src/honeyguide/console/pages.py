@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from nicegui import app, ui
 from starlette.responses import HTMLResponse, Response
 
@@ -65,6 +66,6 @@ def add_pages(api: Api, title: str, people: tuple[str, ...]) -> None:
         return render("plain.html", site=site, status=status, heading=heading, text=text)
 
     app.add_exception_handler(404, lost)
-    app.add_exception_handler(422, refused)
+    app.add_exception_handler(RequestValidationError, refused)
     app.add_exception_handler(500, failed)
     app.on_shutdown(api.close)
