@@ -108,6 +108,9 @@ class Suggester:
             return []
         whole = text.title_key(typed.split())
         found = self._best([typed], whole, k)
+        if not found and "," in prefix:  # "matrix, the", as catalogs write it
+            typed = " ".join(text.words(text.fold(text.natural_title(prefix))))
+            found = self._best([typed], text.title_key(typed.split()), k)
         if not found and len(typed) >= self._config.typo_min_letters:
             found = self._best(self._one_edit(typed), whole, k)
         return [Suggestion(entry.text, entry.kind, entry.item_id) for entry in found]
