@@ -196,18 +196,14 @@ def compute(
         raise DataError(
             expected=f"one list per query, ({len(relevant)}, k)", got=f"shape {ranked.shape}", do="Rank every query."
         )
+    highest = int(ranked.max(initial=-1))
     information: npt.NDArray = np.zeros(0)
     vectors: npt.NDArray = np.zeros((0, 1), np.float32)
     for metric in metrics:
         if isinstance(metric, Novelty):
-            information = _needed(metric, facts.information if facts else None, "information")
+            information = _by_item(metric, facts.information if facts else None, "information", highest)
         if isinstance(metric, Diversity):
-            vectors = _needed(metric, facts.vectors if facts else None, "vectors")
-    for by_item in (information, vectors):
-        if len(by_item) and ranked.size and ranked.max() >= len(by_item):
-            raise DataError(
-                expected=f"item rows below {len(by_item)}", got=str(ranked.max()), do="Use facts of the same catalog."
-            )
+            vectors = _by_item(metric, facts.vectors if facts else None, "vectors", highest)
     cutoffs = np.array([metric.k or 0 for metric in metrics], np.int64)
     longest = int(np.diff(relevant.indptr).max(initial=1))
     discount = 1.0 / np.log2(np.arange(max(longest, ranked.shape[1], cutoffs.max(initial=1))) + 2.0)
@@ -228,10 +224,14 @@ def compute(
     return out
 
 
-def _needed(metric: ListMetric, values: npt.NDArray | None, what: str) -> npt.NDArray:
+def _by_item(metric: ListMetric, values: npt.NDArray | None, what: str, highest: int) -> npt.NDArray:
     if values is None:
         raise ConfigError(
             expected=f"the items' {what} for {metric}", got="none", do="Pass `facts` to judge, or leave the metric out."
+        )
+    if highest >= len(values):
+        raise DataError(
+            expected=f"item rows below {len(values)}", got=str(highest), do="Use facts of the same catalog."
         )
     return values
 

@@ -114,7 +114,10 @@ def global_trial(
     n_items = max(interactions.n_items, 1)
     wanted = after.weight > min_weight
     pairs = np.unique(after.user[wanted].astype(np.int64) * n_items + after.item[wanted])
-    pairs = pairs[~np.isin(pairs, np.unique(before.user.astype(np.int64) * n_items + before.item))]
+    asked = np.zeros(interactions.n_users, np.bool_)
+    asked[pairs // n_items] = True
+    known = before.take(asked[before.user])
+    pairs = pairs[~np.isin(pairs, known.user.astype(np.int64) * n_items + known.item)]
     user, counts = np.unique(pairs // n_items, return_counts=True)
     relevant = Ragged(_indptr(counts), (pairs % n_items).astype(np.int32))
     now = np.full(len(user), cut_at, np.int64)

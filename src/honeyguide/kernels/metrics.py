@@ -31,7 +31,7 @@ NDCG, RECALL, PRECISION, HIT_RATE, AVERAGE_PRECISION, RECIPROCAL_RANK, NOVELTY, 
 
 @njit(cache=True, nogil=True)
 def _place_gains(ranked: Any, relevant: Any, grades: Any, gain: Any, ideal: Any) -> Any:
-    """Write the gain of each place and the gains of all relevant items; returns how many items are relevant."""
+    """Write the gain of each place and those of all relevant items, highest first; returns how many are relevant."""
     gain[:] = 0.0
     n = 0
     ascending = True
@@ -48,7 +48,11 @@ def _place_gains(ranked: Any, relevant: Any, grades: Any, gain: Any, ideal: Any)
                     repeated = True
         if item < 0 or not grade > 0.0 or repeated:
             continue
-        ideal[n] = grade
+        place = n
+        while place > 0 and ideal[place - 1] < grade:
+            ideal[place] = ideal[place - 1]
+            place -= 1
+        ideal[place] = grade
         n += 1
         for place in range(len(ranked)):
             if ranked[place] == item:
@@ -148,8 +152,6 @@ def judge_lists(
         low, high = indptr[i], indptr[i + 1]
         graded = len(grades) > 0
         n_relevant = _place_gains(ranked[i], relevant[low:high], grades[low:high] if graded else no_grades, gain, ideal)
-        if graded:
-            ideal[:n_relevant] = -np.sort(-ideal[:n_relevant])
         for m in range(len(kinds)):
             width = min(k, cutoffs[m]) if cutoffs[m] > 0 else k
             cut = cutoffs[m] if cutoffs[m] > 0 else (n_relevant if kinds[m] == NDCG else k)

@@ -94,6 +94,21 @@ def remove(rows: Any, barred: Any, seen: Any, hide_seen: Any, table: Any) -> Any
 
 
 @njit(cache=True, nogil=True)
+def _kept(codes: Any) -> Any:
+    """Where the codes are `KEPT`, int32."""
+    n = 0
+    for i in range(len(codes)):
+        n += codes[i] == KEPT
+    where = np.empty(n, np.int32)
+    n = 0
+    for i in range(len(codes)):
+        if codes[i] == KEPT:
+            where[n] = i
+            n += 1
+    return where
+
+
+@njit(cache=True, nogil=True)
 def _is_before(a: Any, b: Any, first: Any, second: Any, rows: Any) -> Any:
     """Whether candidate a stands before b: higher `first`, then higher `second`, then lower row; nan last."""
     x, y = first[a], first[b]
@@ -219,7 +234,8 @@ def diversity_order(
     order: Any,
     relevance: Any,
     rows: Any,
-    pinned_rows: Any,
+    pin_rows: Any,
+    pins: Any,
     vectors: Any,
     mmr_lambda: Any,
     pool_size: Any,
@@ -234,7 +250,8 @@ def diversity_order(
 
     Greedy over the first `pool_size` that have a relevance (>= 0): the next is the one that fits under the cap (first
     `capped_steps` steps) with the highest mmr_lambda x relevance - (1 - mmr_lambda) x (highest cosine to what was
-    chosen or pinned, at least 0); ties: the better utility. After `steps` choices the rest follows by utility.
+    chosen or is pinned, at least 0); ties: the better utility. After `steps` choices the rest follows by utility.
+    pins: which of `pin_rows` have a slot.
     vectors: float32 (items, d), rows of length 1 or 0; rows beyond it count as 0. `counts` is not changed.
     Source: Carbonell and Goldstein 1998.
     """
@@ -250,8 +267,8 @@ def diversity_order(
             if rows[order[j]] < len(vectors):
                 for t in range(vectors.shape[1]):
                     pool[t, j] = vectors[rows[order[j]], t]
-        for row in pinned_rows:
-            _raise_similarity(highest, row, pool, vectors)
+        for p in pins:
+            _raise_similarity(highest, pin_rows[p], pool, vectors)
     result = np.empty(len(order), np.int32)
     taken = np.zeros(len(order), np.bool_)
     done = 0
@@ -444,33 +461,30 @@ def compose_slate(
     """
     table = _table(rows)
     dropped = remove(rows, barred, seen, hide_seen, table)
-    which = np.flatnonzero(dropped == KEPT).astype(np.int32)
+    which = _kept(dropped)
 
     utility, bad_head = utilities(
         rows, scores, blend, which, probability_weights, rank_weights, blend_weight, rank_constant
     )
 
     pin_at, refused = _place_pins(pin_rows, pin_slots, slots, barred, seen, hide_seen)
-    is_pinned = np.zeros(len(rows), np.bool_)
-    taken = 0
-    for p in range(len(pin_rows)):
-        if refused[p] == KEPT:
-            taken += 1
-            i = table[_slot_of(table, rows, pin_rows[p])]
-            if i >= 0:
-                is_pinned[i] = True
-            if pin_slots[p] <= cap_first:
-                _count(pin_rows[p], 1, counts, cat_indptr, cat_values)
-    order = _sorted(which[~is_pinned[which]], utility, blend, rows)
+    pins = _kept(refused)
+    early_pins = 0
+    elsewhere = dropped.copy()
+    for p in pins:
+        i = table[_slot_of(table, rows, pin_rows[p])]
+        if i >= 0:
+            elsewhere[i] = OUTRANKED
+        if pin_slots[p] <= cap_first:
+            early_pins += 1
+            _count(pin_rows[p], 1, counts, cat_indptr, cat_values)
+    order = _sorted(_kept(elsewhere), utility, blend, rows)
     relevance = _relevance(order, utility, mmr_pool)
 
-    free = slots - taken
-    early_pins = 0
-    for slot in range(min(slots, cap_first)):
-        early_pins += pin_at[slot] >= 0
+    free = slots - len(pins)
     steps = free + (explore_pool if epsilon > 0.0 else 0)
     order = diversity_order(
-        order, relevance, rows, pin_rows[refused == KEPT], vectors, mmr_lambda, mmr_pool, steps,
+        order, relevance, rows, pin_rows, pins, vectors, mmr_lambda, mmr_pool, steps,
         min(free, cap_first - early_pins), cap, counts, cat_indptr, cat_values,
     )  # fmt: skip
 
