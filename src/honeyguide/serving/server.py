@@ -60,11 +60,7 @@ class Server:
         self._restarts: list[float] = []
         self._metrics: Path | None = None
         self._socket: socket.socket | None = None
-
-    @property
-    def port(self) -> int:
-        """The port in use; the one chosen by the system if the settings say 0."""
-        return int(self._socket.getsockname()[1]) if self._socket else self.settings.port
+        self.port = self.settings.port  # the one the system chose, after `start`, if the settings say 0
 
     @property
     def url(self) -> str:
@@ -75,6 +71,7 @@ class Server:
     def start(self) -> Self:
         """Take the port, start the workers, wait until all are ready."""
         self._socket = _listen(self.settings.host, self.settings.port)
+        self.port = int(self._socket.getsockname()[1])
         if self.settings.workers > 1:
             self._metrics = Path(tempfile.mkdtemp(prefix="honeyguide-metrics-"))
         try:
