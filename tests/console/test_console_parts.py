@@ -27,6 +27,7 @@ from honeyguide.console.covers import cover
 from honeyguide.console.figures import Difference, Evaluation, metric_meaning, verdict
 from honeyguide.console.render import count, highlighted, percent, render, seconds, share
 from honeyguide.console.search import Choice, years
+from honeyguide.console.signals import signals
 from honeyguide.console.tab import Tab
 from honeyguide.errors import ConfigError, ResourceError
 from honeyguide.schema.wire import Answer, EventIn, Item, RecommendRequest, SearchRequest, ShownItem
@@ -243,6 +244,25 @@ def test_facets_become_filters_and_untick_again() -> None:
     assert (choice.filters().categories, choice.filters().year_min) == (["War"], None)
     assert Choice.field_of("Genres") == "categories"
     assert Choice.field_of("shoe size") is None
+
+
+# --- what a button logs
+
+
+@pytest.mark.parametrize(
+    ("actions", "watched", "liked"),
+    [
+        (None, ("play", None), ("like", None)),
+        ({"rating": 1.0}, ("rating", None), ("rating", 5.0)),
+        ({"view": 0.3, "purchase": 1.0}, ("view", None), ("purchase", None)),
+        ({"play": 0.0, "click": 1.0, "save": 2.0}, ("click", None), ("save", None)),
+        ({"borrow": 1.0, "renew": 2.0}, ("renew", None), ("renew", None)),
+    ],
+)
+def test_buttons_log_what_the_workspace_weighs(actions: Any, watched: tuple, liked: tuple) -> None:
+    found = signals({"actions": actions})
+    assert (found["watched"].action, found["watched"].value) == watched
+    assert (found["liked"].action, found["liked"].value) == liked
 
 
 # --- a tab

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from honeyguide.console.charts import forest
-from honeyguide.console.figures import Evaluation, metric_meaning, protocol_meaning, verdict
+from honeyguide.console.figures import Evaluation, metric_meaning, protocol_words, verdict
 from honeyguide.console.frame import Page, Site, fragment, on_act, open_page
 from honeyguide.console.render import render
 
@@ -42,7 +42,7 @@ class _EvaluationView:
         self._segment = next(iter(self._evaluation.segments), "")
         self._slot.clear()
         with self._slot:
-            fragment("verdicts.html", evaluation=self._evaluation, verdict=verdict)
+            fragment("verdicts.html", evaluation=self._evaluation, verdict=verdict, words=protocol_words)
             if self._evaluation.cells:
                 self._choose = on_act(fragment("choose.html", **self._chosen()), self._act)
                 self._protocols = ui.element("div").classes("stack")
@@ -58,8 +58,8 @@ class _EvaluationView:
         with self._protocols:
             for protocol in self._evaluation.protocols:
                 with ui.element("section").classes("panel protocol"):
-                    meaning = protocol_meaning(protocol)
-                    fragment("subtitle.html", title=protocol, text=meaning)
+                    heading, words = protocol_words(self._evaluation, protocol)
+                    fragment("subtitle.html", title=heading, text=words)
                     options, rows = forest(self._evaluation, protocol, self._metric)
                     if rows:
                         label = f"{self._metric} by segment and system, {protocol}; the table holds the same figures"

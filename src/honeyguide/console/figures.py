@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Cell", "Difference", "Evaluation", "metric_meaning", "protocol_meaning", "verdict"]
+__all__ = ["Cell", "Difference", "Evaluation", "metric_meaning", "protocol_words", "verdict"]
 
 _EVERYBODY = ("all", "overall", "everyone", "everybody", "total", "")
 
@@ -64,6 +64,7 @@ class Evaluation:
     metrics: tuple[str, ...]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, sent: Mapping[str, Any]) -> Evaluation:
@@ -84,7 +85,7 @@ class Evaluation:
             if _number(row.get("estimate")) is not None
         )  # fmt: skip
         protocols, segments, systems, metrics = (_unique(key[axis] for key in cells) for axis in range(4))
-        notes = sent.get("notes")
+        notes, meanings = sent.get("notes"), sent.get("protocols")
         return cls(
             made_at=str(sent.get("made_at") or ""),
             cells=cells,
@@ -94,6 +95,7 @@ class Evaluation:
             metrics=metrics,
             differences=differences,
             notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+            meanings={str(k): str(v) for k, v in meanings.items()} if isinstance(meanings, Mapping) else {},
         )
 
     def cell(self, protocol: str, segment: str, system: str, metric: str) -> Cell | None:
@@ -135,14 +137,17 @@ def metric_meaning(metric: str) -> str:
     return ""
 
 
-def protocol_meaning(protocol: str) -> str:
-    """How the data was split, in plain words; nothing for a split that is not known here."""
+def protocol_words(evaluation: Evaluation, protocol: str) -> tuple[str, str]:
+    """A protocol's heading, and how the data was split: as the API says it ("heading: words"), else in our words."""
+    heading, _, words = evaluation.meanings.get(protocol, "").partition(": ")
+    if heading:
+        return heading, words
     name = protocol.casefold()
     if "next" in name or "leave" in name:
-        return "Everything up to a person's last choice is known; which one comes next?"
+        return protocol, "everything up to a person's last choice is known; which one comes next?"
     if "time" in name or "global" in name or "cutoff" in name:
-        return "Everything before one date is known, for everybody; what did people choose after it?"
-    return ""
+        return protocol, "everything before one date is known, for everybody; what did people choose after it?"
+    return protocol, ""
 
 
 def _rows(value: object) -> list[Mapping[str, Any]]:

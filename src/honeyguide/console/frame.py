@@ -10,6 +10,7 @@ from nicegui import app, ui
 
 from honeyguide.console.client import Api, ApiError
 from honeyguide.console.render import render
+from honeyguide.console.signals import Signal, signals
 from honeyguide.console.tab import Tab
 from honeyguide.errors import HoneyguideError
 from honeyguide.schema.wire import EventIn
@@ -41,7 +42,7 @@ class Site:
     people: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Page:
     """An open page of one browser tab."""
 
@@ -50,6 +51,7 @@ class Page:
     main: Any
     head: Any
     here: str
+    _signals: dict[str, Signal] | None = None
 
     @property
     def api(self) -> Api:
@@ -81,6 +83,12 @@ class Page:
         with slot:
             title = error.title if isinstance(error, ApiError) else "This did not work"
             on_act(fragment("problem.html", title=title, error=error), again)
+
+    async def signals(self) -> dict[str, Signal]:
+        """The event behind each button, in the words of the workspace."""
+        if self._signals is None:
+            self._signals = signals(await self.api.pipeline())
+        return self._signals
 
     async def log(self, item_id: str, action: str, value: float | None = None, **where: Any) -> None:
         """Log what the person did."""

@@ -9,7 +9,8 @@ from nicegui import ui
 
 from honeyguide.console.frame import Page, Site, fragment, on_act, open_page
 from honeyguide.console.render import render
-from honeyguide.console.slates import ACTIONS, SlateView
+from honeyguide.console.signals import RATING, Signal
+from honeyguide.console.slates import SlateView
 from honeyguide.errors import HoneyguideError
 from honeyguide.schema.wire import Answer, EventIn, Item, RecommendRequest
 
@@ -101,18 +102,20 @@ class _Item:
             self._facts.content = render("facts.html", **self._values())
             self._related.say(f"{self._title} is on your board.")
         elif act == "rate" and value in {"1", "2", "3", "4", "5"}:
-            await self._log("rating", float(value), f"Rated {value} of 5")
-        elif act in ACTIONS:
-            action, number, past = ACTIONS[act]
-            await self._log(action, number, past)
+            await self._log(act, float(value))
+        elif act in {"watched", "liked"}:
+            await self._log(act)
 
-    async def _log(self, action: str, value: float | None, past: str) -> None:
+    async def _log(self, act: str, stars: float | None = None) -> None:
         try:
-            await self._page.log(self._id, action, value, surface="item")
+            signal = (await self._page.signals()).get(act) or Signal(RATING, stars, f"Rated {stars:g} of 5")
+            await self._page.log(self._id, signal.action, signal.value, surface="item")
         except HoneyguideError as error:
             self._related.say("This could not be logged.", str(error))
             return
+        past = signal.past
+        if signal.action == RATING and signal.value is not None:
+            self._stars = signal.value
         self._page.tab.remember(self._id, self._title, next(iter(self._item.categories), ""), past)
-        self._stars = value or self._stars
         self._facts.content = render("facts.html", **self._values())
         self._related.say(f"{past}: {self._title}.", "Logged; it counts in the next answer.")

@@ -13,13 +13,8 @@ from honeyguide.console.frame import Page, fragment, on_act
 from honeyguide.console.render import render
 from honeyguide.schema.wire import Answer, SearchAnswer, ShownItem
 
-__all__ = ["ACTIONS", "SlateView"]
+__all__ = ["SlateView"]
 
-# act -> (action as logged, value, past tense for the person)
-ACTIONS: dict[str, tuple[str, float | None, str]] = {
-    "watched": ("play", None, "Watched"),
-    "liked": ("rating", 5.0, "Liked"),
-}
 _TO_NOTICE = """
 const place = document.querySelector(".notice-place");
 if (place && place.getBoundingClientRect().top < 60) place.scrollIntoView({behavior: "smooth"});
@@ -86,7 +81,7 @@ class SlateView:
                 return
             if act == "board":
                 await self._pin(item)
-            elif act in ACTIONS:
+            else:
                 await self._click(item, act)
 
     def _find(self, item_id: str) -> ShownItem | None:
@@ -103,17 +98,20 @@ class SlateView:
             self.refresh()
 
     async def _click(self, item: ShownItem, act: str) -> None:
-        action, value, past = ACTIONS[act]
         before = self._answer
         if before is None:
             return
         title = item.title or item.item_id
 
         async def step() -> None:
+            signal = (await self._page.signals()).get(act)
+            if signal is None:
+                return
+            past = signal.past
             where: dict[str, Any] = {"surface": before.surface, "request_id": before.request_id}
             if isinstance(before, SearchAnswer):
                 where["query"] = before.query
-            await self._page.log(item.item_id, action, value, position=item.position, **where)
+            await self._page.log(item.item_id, signal.action, signal.value, position=item.position, **where)
             self._page.tab.remember(item.item_id, title, item.categories[0] if item.categories else "", past)
             self._done.add(f"{act}:{item.item_id}")
             if not self._follows:
