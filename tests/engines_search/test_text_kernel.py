@@ -79,6 +79,13 @@ def test_any_text_has_words_and_spans(value: str) -> None:
     text.title_keys(value)
 
 
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_plain_texts_are_cut_as_all_others(value: str) -> None:
+    # A far sign sends the same text the general way.
+    assert text.words(text.fold(value)) == text.words(text.fold(value + " 🎬"))
+
+
 def plain_osa(a: str, b: str) -> int:
     """The textbook table, cell by cell."""
     table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]

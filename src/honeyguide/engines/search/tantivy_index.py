@@ -333,8 +333,9 @@ class TantivyIndex:
 
     def _facets(self, must: Query, fresh: Sequence[Item]) -> dict[str, list[tuple[str, int]]]:
         """Counts per value over all hits, most frequent first, ties by value."""
-        # Overlay hits may lift a value into the top, so more of the index's own values are asked then.
-        size = _TOP_VALUES if not fresh else 50 * _TOP_VALUES
+        # Overlay hits may lift a value into the top, so more of the index's own values are asked then; a value that is
+        # rarer still among the index's hits counts its overlay hits only.
+        size = _TOP_VALUES if not fresh else 10 * _TOP_VALUES
         asked: dict[str, Any] = {field: {"terms": {"field": _code(field), "size": size}} for field in _NAMED}
         asked[_DECADE] = {"histogram": {"field": "year", "interval": 10, "min_doc_count": 1}}
         found = {field: answer["buckets"] for field, answer in self._searcher.aggregate(must, asked).items()}
