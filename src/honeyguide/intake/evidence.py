@@ -140,8 +140,8 @@ def _signs(events: pa.Table, numbers: dict[str, float | int | str]) -> str:
         return f"Actions: {named}; no ratings, so liking can only be inferred from what people do."
     stars = pc.min_max(events.filter(pc.equal(events[c.ACTION], "rating"))[c.VALUE]).as_py()
     return (
-        f"Actions: {named}; ratings from {stars['min']:g} to {stars['max']:g} tell like from dislike, but only for what "
-        f"people chose to rate."
+        f"Actions: {named}; ratings from {stars['min']:g} to {stars['max']:g} tell like from dislike, "
+        f"but only for what people chose to rate."
     )
 
 

@@ -243,14 +243,18 @@ def _records(path: Path, text: str, sample: bool) -> Raw:
     if offsets is not None:
         numbers = offsets[numbers - 1]
         ragged = [RefusedLine(int(offsets[line.row_number - 1]), line.raw, line.detail) for line in ragged]
-    shift = int(has_header)
+    shift = 0
     if has_header:
         # The header is the first record; lines before it are blank.
-        header_at = min([*numbers[:1].tolist(), *(line.row_number for line in ragged[:1])])
-        keep = numbers != header_at
+        firsts = [*numbers[:1].tolist(), *(line.row_number for line in [*ragged[:1], *refused[:1]])]
+        shift = min(firsts, default=1)
+        if any(line.row_number == shift for line in refused):
+            raise DataError(
+                expected=f"a header line in {path}", got="a quote that is never closed", do="Export it again."
+            )
+        keep = numbers != shift
         table, numbers = table.filter(keep), numbers[keep]
-        ragged = [line for line in ragged if line.row_number != header_at]
-        shift = header_at
+        ragged = [line for line in ragged if line.row_number != shift]
     numbers = numbers - shift
     refused = [
         RefusedLine(line.row_number - shift, line.raw, line.detail)

@@ -151,7 +151,7 @@ def _iso_times(words: pa.Array, missing: Mask) -> Times:
     plain = pc.if_else(shaped, words, pa.scalar(None, pa.string())).to_numpy(zero_copy_only=False)
     parsed = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601").as_unit("us")
     bad = np.asarray(parsed.isna())
-    us = np.where(bad, 0, parsed.to_numpy().astype("datetime64[us]").astype(np.int64))
+    us = np.where(bad, 0, parsed.asi8)
     return Times(us, missing, bad & ~missing, "ISO 8601, UTC where no zone is given")
 
 
