@@ -28,11 +28,21 @@ def test_histories_are_what_came_before(rows: list[tuple[int, int, int]], limit:
     lines = Timelines(data)
     moments = lines.moments_of(np.arange(len(data)))
     queries = lines.queries(moments, np.zeros(5, np.int32), history=limit)
-    upcoming, values = lines.upcoming(moments, horizon)
+    upcoming, told = lines.upcoming(moments, horizon)
     for e in range(len(data)):
         own = [j for j in range(len(data)) if data.user[j] == data.user[e]]
         before, after = [j for j in own if j < e], [j for j in own if j >= e][:horizon]
         assert list(queries.items[queries.indptr[e] : queries.indptr[e + 1]]) == [data.item[j] for j in before][-limit:]
         assert list(queries.exclude.row(e)) == [data.item[j] for j in before]
         assert list(upcoming.row(e)) == [data.item[j] for j in after]
-        assert list(values[upcoming.indptr[e] : upcoming.indptr[e + 1]]) == [float(j) for j in after]
+        assert list(told[upcoming.indptr[e] : upcoming.indptr[e + 1]]) == after
+
+
+@given(events, st.integers(0, 6))
+def test_within_counts_what_follows_in_a_span(rows: list[tuple[int, int, int]], span: int) -> None:
+    data = interactions(rows)
+    lines = Timelines(data)
+    counts = lines.within(lines.moments_of(np.arange(len(data))), span)
+    for e in range(len(data)):
+        own = [j for j in range(e, len(data)) if data.user[j] == data.user[e] and data.at[j] < data.at[e] + span]
+        assert counts[e] == len(own)

@@ -117,4 +117,6 @@ def load_plugin(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(expected=f"an importable {name!r}", got=str(error), do="Mend the name in [[sources]].") from error
+        raise ConfigError(
+            expected=f"an importable {name!r}", got=str(error), do="Mend the name in [[sources]]."
+        ) from error

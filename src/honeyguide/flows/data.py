@@ -98,7 +98,9 @@ def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -
     tables = Snapshots(layout.tables)
     events, items = tables.read(EVENTS.name), tables.read(ITEMS.name)
     users = tables.read(USERS.name) if tables.find(USERS.name) else USERS.arrow().empty_table()
-    snapshots = {name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)}
+    snapshots = {
+        name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)
+    }
     offset = log.head() if log is not None else 0
     if log is not None and offset:
         since = read_log(log, offset)
@@ -109,7 +111,9 @@ def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -
             events = events.take(pa.compute.sort_indices(events, [(str(c.HAPPENED_AT), "ascending")]))
     if not events.num_rows:
         raise DataError(
-            expected=f"events in {layout.root}", got="none", do="Load some with `honeyguide init`, or post them to /v1/events."
+            expected=f"events in {layout.root}",
+            got="none",
+            do="Load some with `honeyguide init`, or post them to /v1/events.",
         )
     catalog = catalog_view(items)
     people = Vocabulary(dict.fromkeys([*users[c.USER_ID].to_pylist(), *events[c.USER_ID].unique().to_pylist()]))

@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,7 @@ def machine() -> dict[str, Any]:
 
 def _versions() -> Iterator[Finding]:
     yield _line("ok", "honeyguide", __version__)
-    version = platform.python_version()
-    if sys.version_info < (3, 11):
-        yield _line("bad", "Python", version, "Use Python 3.11 or newer.")
-    else:
-        yield _line("ok", "Python", version)
+    yield _line("ok", "Python", platform.python_version())
     for name in CORE:
         try:
             yield _line("ok", name, importlib.metadata.version(name))

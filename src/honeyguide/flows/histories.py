@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from honeyguide.contracts import F32, I32, I64, BoolArray, Interactions, Queries, Ragged
+from honeyguide.contracts import I32, I64, BoolArray, Interactions, Queries, Ragged
 
 __all__ = ["Moments", "Timelines"]
 
@@ -78,10 +78,21 @@ class Timelines:
             exclude=exclude,
         )
 
-    def upcoming(self, moments: Moments, horizon: int) -> tuple[Ragged, F32]:
-        """The next `horizon` events of each person after the moment: their items, and the values beside them."""
+    def within(self, moments: Moments, span_us: int) -> I64:
+        """How many events of each person follow the moment within a span (the one at the moment included)."""
+        at = self.interactions.at[self.order]
+        # One sorted key over all people: the person, then the time since the first event of all.
+        first = int(self.interactions.at[0]) if len(at) else 0
+        wide = (int(self.interactions.at[-1]) - first + 2) if len(at) else 1
+        key = np.repeat(np.arange(len(self.lengths)), self.lengths) * wide + (at - first)
+        last = np.minimum(moments.at + span_us - first, wide - 1)
+        end = np.searchsorted(key, moments.user.astype(np.int64) * wide + last, side="left")
+        return np.maximum(end - self.indptr[moments.user] - moments.position, 0).astype(np.int64)
+
+    def upcoming(self, moments: Moments, horizon: int | I64) -> tuple[Ragged, I64]:
+        """The next `horizon` events of each person after the moment: their items, and the events beside them."""
         starts = self.indptr[moments.user] + moments.position
         lengths = np.minimum(horizon, self.indptr[moments.user + 1] - starts)
         indptr, flat = _ragged_ranges(starts, np.maximum(lengths, 0))
         events = self.order[flat]
-        return Ragged(indptr, self.interactions.item[events]), self.interactions.value[events]
+        return Ragged(indptr, self.interactions.item[events]), events

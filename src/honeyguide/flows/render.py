@@ -248,7 +248,8 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
     data = description["data"]
     out.print(
         f"[bold]{escape(description['workspace'])}[/]  build {description['build_id']}\n"
-        f"{data['events']:,} events, {data['people']:,} people, {data['items']:,} items, {data['first']} to {data['last']}"
+        f"{data['events']:,} events, {data['people']:,} people, {data['items']:,} items, "
+        f"{data['first']} to {data['last']}"
     )
     for name, surface in description["surfaces"].items():
         out.print(f"\n[bold yellow]{name}[/]")

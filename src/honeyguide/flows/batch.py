@@ -1,0 +1,68 @@
+"""Many requests at once through the same stages as one: for learning and for evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from honeyguide.contracts import F64, I32, CatalogView, Interactions, Pool, Queries, Ragged
+from honeyguide.features.definition import FeatureSet
+from honeyguide.features.training_set import Requests, group_features
+from honeyguide.flows.pipeline import ranker_matrix
+from honeyguide.ranking.trees import TreesRanker
+from honeyguide.retrieval.blend import Blend
+from honeyguide.slate.compose import Composer
+
+__all__ = ["Ranked", "rank_batch", "slates"]
+
+BLOCK = 512
+"""Requests held at once: 512 x 300 candidates x 60 columns are 37 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Pools with the heads' scores: (n, candidates, heads)."""
+
+    pool: Pool
+    scores: F64
+
+
+def rank_batch(
+    features: FeatureSet, catalog: CatalogView, interactions: Interactions, blend: Blend, ranker: TreesRanker | None,
+    users: I32, queries: Queries, candidates: int,
+) -> Ranked:  # fmt: skip
+    """Candidates and scores of many requests. `users` are rows, -1 unknown; features see what was known at `now`."""
+    pool = blend.pool(queries, candidates)
+    n, k = pool.items.shape
+    if ranker is None:
+        return Ranked(pool, np.zeros((n, k, 0)))
+    scores = np.empty((n, k, len(ranker.names)))
+    for start in range(0, n, BLOCK):
+        part = slice(start, min(start + BLOCK, n))
+        requests = Requests(users[part], queries.now[part], pool.items[part])
+        base = group_features(features, interactions, catalog, requests, _slice(queries, part))
+        block = Pool(pool.items[part], pool.blend[part], pool.source_scores[part], pool.sources)
+        scores[part] = ranker.score(ranker_matrix(base, block)).reshape(part.stop - start, k, -1)
+    return Ranked(pool, scores)
+
+
+def slates(found: Ranked, composer: Composer, queries: Queries, k: int) -> I32:
+    """What each request would be shown, (n, k), padded with -1."""
+    out = np.full((len(queries), k), -1, np.int32)
+    for i in range(len(queries)):
+        real = found.pool.items[i] >= 0
+        slate = composer.compose(
+            found.pool.items[i][real], scores=found.scores[i][real], blend=found.pool.blend[i][real], k=k,
+            request_id=str(i), seen=queries.exclude.row(i),
+        )  # fmt: skip
+        out[i, : len(slate.rows)] = slate.rows
+    return out
+
+
+def _slice(queries: Queries, part: slice) -> Queries:
+    first, last = queries.indptr[part.start], queries.indptr[part.stop]
+    return Queries(
+        queries.indptr[part.start : part.stop + 1] - first, queries.items[first:last], queries.weights[first:last],
+        queries.at[first:last], queries.now[part], queries.segment[part], Ragged.empty(part.stop - part.start),
+    )  # fmt: skip

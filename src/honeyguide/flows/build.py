@@ -1,0 +1,314 @@
+"""`honeyguide build`: tables to a versioned build.
+
+A build is a manifest that names artifacts; one small file says which build is in service. A build that is interrupted
+leaves the last good one in service, and the next run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from honeyguide import __version__
+from honeyguide.contracts import Interactions, Progress
+from honeyguide.engines.log.sqlite import SqliteLog
+from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.tasks.steps import (
+    StepResult,
+    Steps,
+    atomic_write,
+    code_fingerprint,
+    disk_errors,
+    fingerprint,
+    only_process,
+)
+from honeyguide.errors import BuildError
+from honeyguide.evaluation.split import global_split
+from honeyguide.features.defaults import default_features, value_bounds
+from honeyguide.features.definition import FeatureSet
+from honeyguide.features.online import OnlineState
+from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.data import Dataset, load
+from honeyguide.flows.fit import Fitted, Learner, content
+from honeyguide.flows.layout import Layout
+from honeyguide.flows.pipeline import serviceable
+from honeyguide.slate.utility import UtilityWeights
+
+__all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
+
+KEPT_BUILDS = 5
+"""Artifacts of older builds are swept."""
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """Everything that names a build: data, configuration, code and artifacts."""
+
+    build_id: str
+    made_at: str
+    package: str
+    code: str
+    config: dict[str, Any]
+    features: list[dict[str, Any]]
+    data: dict[str, Any]
+    log_offset: int
+    blend: dict[str, Any]
+    blend_report: dict[str, Any]
+    decision: dict[str, Any]
+    reports: list[dict[str, Any]]
+    folders: dict[str, str]  # relative to the workspace: sources by name, ranker, online, text, catalog
+    steps: list[dict[str, Any]]
+    decisions: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace's data and a learner over it: where build and evaluation begin."""
+
+    layout: Layout
+    config: WorkspaceConfig
+    data: Dataset
+    features: FeatureSet
+    steps: Steps
+    learner: Learner
+
+    @property
+    def head_names(self) -> frozenset[str]:
+        """Every head that the configuration names."""
+        return frozenset(head.name for head in self.config.heads)
+
+
+def prepare(layout: Layout, progress: Progress, config: WorkspaceConfig | None = None) -> Prepared:
+    """Read configuration, tables and log."""
+    config = config or WorkspaceConfig.load(layout.config)
+    log = SqliteLog(layout.log) if layout.log.exists() else None
+    try:
+        progress("tables", 0, 1)
+        data = load(layout, config, log)
+        progress("tables", 1, 1)
+    finally:
+        if log is not None:
+            log.close()
+    features = features_of(config, data)
+    for surface in config.surfaces.values():
+        # A utility that names an unknown head is refused before anything is learnt.
+        UtilityWeights.of(surface.slate.utility, {head.name: head.calibrated for head in config.heads})
+    steps = Steps(layout.artifacts, lambda name, result: progress(name, int(result is not None), 1))
+    learner = Learner(
+        steps, config, data.catalog, data.segments, features,
+        catalog_key=fingerprint([data.snapshots.get("items"), data.log_offset, len(data.catalog)]),
+    )  # fmt: skip
+    return Prepared(layout, config, data, features, steps, learner)
+
+
+def features_of(config: WorkspaceConfig, data: Dataset) -> FeatureSet:
+    """The configured features, or a sensible set for this data."""
+    if config.features:
+        return FeatureSet.from_config(config.features)
+    events = data.interactions
+    told = sorted(set(events.actions), key=lambda action: -config.actions.get(action, 0.0))
+    return default_features(
+        [action for action in told if config.actions.get(action, 0.0) > 0], value_bounds(events), data.catalog
+    )
+
+
+def label_cut(events: Interactions) -> int:
+    """Weights and heads are learnt from the newest tenth of the events."""
+    return global_split(events, (0.8, 0.1, 0.1)).test_at
+
+
+def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Make a build and put it in service; returns the report of `honeyguide build`."""
+    tell: Progress = progress or (lambda what, done, total: None)
+    layout = Layout.open(folder)
+    started = time.perf_counter()
+    with only_process(layout.lock, "build"), disk_errors(layout.root):
+        prepared = prepare(layout, tell)
+        data, learner, steps = prepared.data, prepared.learner, prepared.steps
+        events = data.interactions
+        cut = label_cut(events)
+        fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
+        folders = dict(fitted.folders)
+        folders["catalog"] = _keep_catalog(prepared).folder
+        folders["online"] = _online(prepared).folder
+        folders["text"] = _text(prepared).folder
+        folders["vectors"] = _vectors(prepared, fitted).folder
+        manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started)
+        atomic_write(layout.builds / f"{manifest.build_id}.json", msgspec.json.format(msgspec.json.encode(manifest)))
+        atomic_write(layout.current, manifest.build_id.encode())
+        _sweep(layout, steps)
+    return _report(manifest)
+
+
+def _keep_catalog(prepared: Prepared) -> StepResult:
+    import pyarrow.parquet as pq
+
+    data = prepared.data
+
+    def make(folder: Path) -> None:
+        pq.write_table(data.items, folder / "items.parquet", compression="zstd")
+        data.users.save(folder / "users.json")
+        np.save(folder / "segment.npy", data.segments.of_user)
+        (folder / "segments.json").write_text(json.dumps({"by": data.segments.by, "names": data.segments.names}))
+
+    inputs = {"data": data.fingerprint, "by": data.segments.by, "users": len(data.users)}
+    return prepared.steps.run("catalog", inputs, make)
+
+
+def _online(prepared: Prepared) -> StepResult:
+    data, features = prepared.data, prepared.features
+
+    def make(folder: Path) -> None:
+        OnlineState.build(features, data.interactions, data.catalog).save(folder)
+
+    inputs = {"events": content(data.interactions), "features": features.fingerprint, "data": data.fingerprint}
+    return prepared.steps.run("online", inputs, make)
+
+
+def _text(prepared: Prepared) -> StepResult:
+    data = prepared.data
+    counts = np.bincount(data.interactions.item, minlength=len(data.catalog)).astype(np.float32)
+
+    def make(folder: Path) -> None:
+        TantivyIndex.build(folder, data.catalog, popularity=counts)
+        np.save(folder / "popularity.npy", counts)
+
+    return prepared.steps.run("text", {"data": data.fingerprint}, make)
+
+
+def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
+    vectors = fitted.pipeline.vectors
+    inputs = {
+        "events": content(prepared.data.interactions),
+        "sources": [spec.model_dump() for spec in prepared.config.sources],
+        "data": prepared.data.fingerprint,
+    }
+
+    def make(folder: Path) -> None:
+        if vectors is not None:
+            np.save(folder / "vectors.npy", vectors)
+
+    return prepared.steps.run("vectors", inputs, make)
+
+
+def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
+    data, config = prepared.data, prepared.config
+    now = dt.datetime.now(dt.UTC)
+    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted)]
+    for name, surface in config.surfaces.items():
+        _, notes = serviceable(surface, fitted.pipeline.heads, fitted.pipeline.ranks, prepared.head_names)
+        decisions += [f"{name}: {note}" for note in notes]
+    body = Manifest(
+        build_id="",
+        made_at=now.isoformat(timespec="seconds"),
+        package=__version__,
+        code=code_fingerprint(),
+        config=config.model_dump(mode="json", exclude_unset=True),
+        features=prepared.features.to_config(),
+        data={
+            "fingerprint": data.fingerprint,
+            "snapshots": data.snapshots,
+            "events": len(data.interactions),
+            "people": len(data.users),
+            "items": len(data.catalog),
+            "first": _iso(int(data.interactions.at[0])),
+            "last": _iso(int(data.interactions.at[-1])),
+        },
+        log_offset=data.log_offset,
+        blend=fitted.blend_config.model_dump(mode="json"),
+        blend_report=msgspec.to_builtins(fitted.blend_report),
+        decision=msgspec.to_builtins(fitted.decision),
+        reports=fitted.reports,
+        folders={name: str(path.relative_to(prepared.layout.root)) for name, path in folders.items()},
+        steps=[
+            {"name": step.name, "seconds": round(step.seconds, 3), "reused": step.reused,
+             "folder": str(step.folder.relative_to(prepared.layout.root))}
+            for step in prepared.steps.results
+        ],
+        decisions=decisions,
+        seconds=round(seconds, 2),
+    )  # fmt: skip
+    body.build_id = f"{now:%Y%m%dT%H%M%S}-{fingerprint(body.folders)[:8]}"
+    return body
+
+
+def _iso(at_us: int) -> str:
+    return dt.datetime.fromtimestamp(at_us / 1e6, dt.UTC).isoformat(timespec="seconds")
+
+
+def _ranker_sentence(fitted: Fitted) -> str:
+    state = "in service" if fitted.decision.on else "switched off: the blend orders"
+    return f"heads that rank are {state}; {fitted.decision.reason} (nDCG@10 on the newest requests)"
+
+
+def _blend_sentences(fitted: Fitted) -> list[str]:
+    lines = []
+    for regime in fitted.blend_config.regimes:
+        weights = sorted(regime.weights.items(), key=lambda pair: -pair[1])
+        used = ", ".join(f"{name} {weight:.2f}" for name, weight in weights if weight > 0)
+        off = ", ".join(name for name, weight in weights if weight == 0)
+        lines.append(f"blend on a {regime.name}: {used}" + (f"; off: {off}" if off else ""))
+    return lines
+
+
+def _sweep(layout: Layout, steps: Steps) -> None:
+    """Keep what the newest builds name and what this run made or used; drop the rest."""
+    keep = {step.folder for step in steps.results}
+    builds = layout.build_ids()
+    for build_id in {*builds[-KEPT_BUILDS:], layout.current_build()}:
+        manifest = json.loads(layout.manifest(build_id).read_text())
+        keep |= {layout.root / step["folder"] for step in manifest["steps"]}
+    for build_id in builds[:-KEPT_BUILDS]:
+        if build_id != layout.current_build():
+            layout.manifest(build_id).unlink()
+    steps.sweep(keep)
+    shutil.rmtree(layout.scratch, ignore_errors=True)
+
+
+def _report(manifest: Manifest) -> dict[str, Any]:
+    heads = []
+    for report in manifest.reports:
+        gives = (
+            "off: " + report["reason"] if not report["on"] else "probability" if report["calibrated"] else "rank only"
+        )
+        heads.append({"name": report["name"], "gives": gives, **report["metrics"]})
+    return {
+        "build_id": manifest.build_id,
+        "seconds": manifest.seconds,
+        "steps": manifest.steps,
+        "heads": heads,
+        "decisions": manifest.decisions,
+        "ranker_on": manifest.decision["on"],
+    }
+
+
+def rollback(folder: Path | str, build_id: str | None = None) -> dict[str, str]:
+    """Put an earlier build (default: the one before) in service. Its artifacts must be there still."""
+    layout = Layout.open(folder)
+    was = layout.current_build()
+    if build_id is None:
+        earlier = [known for known in layout.build_ids() if known < was]
+        if not earlier:
+            raise BuildError(
+                expected="a build before the one in service",
+                got=f"only {was}",
+                do="Name the build: `honeyguide rollback DIR BUILD`.",
+            )
+        build_id = earlier[-1]
+    manifest = json.loads(layout.manifest(build_id).read_text())
+    gone = [name for name, place in manifest["folders"].items() if not (layout.root / place).exists()]
+    if gone:
+        raise BuildError(
+            expected=f"the artifacts of {build_id}", got=f"no {', '.join(gone)} any more", do="Run `honeyguide build`."
+        )
+    atomic_write(layout.current, build_id.encode())
+    return {"build_id": build_id, "was": was}

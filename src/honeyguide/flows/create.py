@@ -1,0 +1,327 @@
+"""`honeyguide init`: files to a workspace: tables through the gate, and a `honeyguide.toml` that fits them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from honeyguide.contracts import Progress
+from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
+from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.engines.tasks.steps import atomic_write, disk_errors
+from honeyguide.errors import DataError
+from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.layout import Layout
+from honeyguide.intake.catalog import bare_items, load_items, load_users
+from honeyguide.intake.events import load_events
+from honeyguide.intake.evidence import evidence
+from honeyguide.intake.quality import Report
+from honeyguide.schema import columns as c
+from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["create"]
+
+STALE_DAYS = 30
+"""A log that ended longer ago is not live: the present is taken to be its end."""
+SEGMENT_VALUES = 10
+SEGMENTS = 60
+RATING = "rating"
+WEIGHTS = {"view": 0.3, "impression": 0.0, "hide": 0.0, "dislike": 0.0, "skip": 0.0}
+"""Strength of well-known actions as signs of interest; every other action counts 1."""
+
+
+def create(
+    folder: Path, *, events: Path, items: Path | None = None, users: Path | None = None, name: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Make a workspace of files; returns the report of `honeyguide init`. Nothing is left behind if it fails."""
+    tell: Progress = progress or (lambda what, done, total: None)
+    for path in (events, items, users):
+        if path is not None and not path.exists():
+            raise DataError(expected=f"a file at {path}", got="nothing there", do="Check the path.")
+    existed = Path(folder).exists()
+    with disk_errors(folder):
+        layout = Layout.create(folder)
+    try:
+        with disk_errors(layout.root):
+            return _fill(layout, events, items, users, name or layout.root.resolve().name, tell)
+    except BaseException:
+        # A half-made workspace would be taken for a whole one.
+        for child in layout.root.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        if not existed:
+            layout.root.rmdir()
+        raise
+
+
+def _fill(
+    layout: Layout, events: Path, items: Path | None, users: Path | None, name: str, tell: Progress
+) -> dict[str, Any]:
+    import pyarrow as pa
+
+    now = time.time_ns() // 1000
+    reports: list[Report] = []
+    quarantines: list[pa.Table] = []
+    with DuckDBTables(DuckDBConfig(temp_folder=layout.scratch)) as engine:
+        tables = Snapshots(layout.tables, engine)
+        catalog: pa.Table | None = None
+        tell("items", 0, 1)
+        if items is not None:
+            loaded = load_items(engine, items, now=now)
+            catalog, _ = loaded.items, reports.append(loaded.report)
+            quarantines.append(loaded.quarantine)
+        tell("items", 1, 1)
+        tell("events", 0, 1)
+        log = load_events(engine, events, items=catalog, now=now)
+        reports.append(log.report)
+        quarantines.append(log.quarantine)
+        tell("events", 1, 1)
+        if not log.events.num_rows:
+            raise DataError(
+                expected=f"at least one good event in {events}",
+                got=f"{log.report.quarantined:,} rows, all refused: {', '.join(log.report.reasons) or 'an empty file'}",
+                do="Run `honeyguide check FILE` to see the reasons.",
+            )
+        if catalog is None:
+            catalog = bare_items(log.events, ITEMS.arrow().empty_table()[c.ITEM_ID])
+        else:
+            catalog = pa.concat_tables([catalog, log.bare_items])
+        people: pa.Table | None = None
+        if users is not None:
+            tell("users", 0, 1)
+            read = load_users(engine, users, now=now)
+            people, _ = read.users, reports.append(read.report)
+            quarantines.append(read.quarantine)
+            tell("users", 1, 1)
+        tell("writing tables", 0, 1)
+        tables.write(EVENTS.name, log.events)
+        tables.write(ITEMS.name, catalog)
+        if people is not None:
+            tables.write(USERS.name, people)
+        tables.write(QUARANTINE.name, pa.concat_tables(quarantines))
+        tell("writing tables", 1, 1)
+    shutil.rmtree(layout.scratch, ignore_errors=True)
+    notes = [note for report in reports for note in report.notes]
+    text, said = config_text(name, log.events, people, now)
+    atomic_write(layout.config, text.encode())
+    WorkspaceConfig.load(layout.config)
+    found = evidence(log.events, None)
+    return {
+        "workspace": str(layout.root),
+        "mapping": [line for report in reports for line in _mapping(report)],
+        "loads": [load_line(report) for report in reports],
+        "evidence": {"level": found.level, "facts": list(found.facts), "numbers": dict(found.numbers)},
+        "notes": [*notes, *said],
+    }
+
+
+def load_line(report: Report) -> dict[str, Any]:
+    """A load as a row: rows in = accepted + quarantined."""
+    return {
+        "table": report.table,
+        "file": report.source_file,
+        "rows_in": report.rows_in,
+        "accepted": report.accepted,
+        "quarantined": report.quarantined,
+        "reasons": dict(report.reasons),
+    }
+
+
+def _mapping(report: Report) -> list[dict[str, str]]:
+    return [
+        {"file": Path(report.source_file).name, "there": theirs, "here": f"{report.table}.{ours}", "how": "by its name"}
+        for ours, theirs in report.mapping.items()
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- configuration
+
+
+def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: int) -> tuple[str, list[str]]:
+    """A `honeyguide.toml` for this data, and what was decided."""
+    notes: list[str] = []
+    actions = _actions(events)
+    heads, said = _heads(events, actions)
+    notes += said
+    end_us = int(events[c.HAPPENED_AT].cast("int64").to_numpy()[-1])
+    offset_s = 0.0
+    if now_us - end_us > STALE_DAYS * 86_400_000_000:
+        offset_s = float((now_us - end_us) // 1_000_000)
+        notes.append("The log ended long ago: the present is taken to be its end ([clock] in honeyguide.toml).")
+    segments = _segments(people)
+    if segments:
+        notes.append(f"Popularity for new people is kept per {' x '.join(segments)}.")
+    weighed = {head["name"]: head for head in heads}
+    rank = {n: 1.0 for n, head in weighed.items() if head["kind"] == "rank"}
+    probability = {n: w for n, w in (("like", 0.1), ("dislike", -0.1)) if n in weighed}
+    return _TEMPLATE.format(
+        name=json.dumps(name),
+        clock=f"offset_s = {offset_s!r}",
+        actions="\n".join(f"{json.dumps(action)} = {weight:g}" for action, weight in actions.items()),
+        segments=json.dumps(list(segments)),
+        heads="\n".join(_head_text(head) for head in heads),
+        sources="\n".join(f"[[sources]]\nuse = {json.dumps(use)}{extra}" for use, extra in SOURCES),
+        home=_utility("home", rank, probability, blend=0.5 if rank else 1.0),
+        item=_utility("item", {}, {}, blend=1.0),
+        board=_utility("board", {}, {}, blend=1.0),
+    ), notes
+
+
+SOURCES = (
+    ("honeyguide.retrieval.popular:Popular", "\nconfig = { half_life_days = 60.0 }"),
+    ("honeyguide.retrieval.covisit:Covisit", ""),
+    ("honeyguide.retrieval.covisit:RP3beta", ""),
+    ("honeyguide.retrieval.factors:NextItem", ""),
+    ("honeyguide.retrieval.factors:EASE", ""),
+    ("honeyguide.retrieval.factors:ALS", ""),
+)
+
+
+def _actions(events: pa.Table) -> dict[str, float]:
+    counts = {row["values"]: row["counts"] for row in events[c.ACTION].value_counts().to_pylist()}
+    return {action: WEIGHTS.get(action, 1.0) for action in sorted(counts, key=lambda a: -counts[a])}
+
+
+def _heads(events: pa.Table, actions: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Heads that this log can teach. Without impressions an action can only be ranked."""
+    heads: list[dict[str, Any]] = []
+    notes: list[str] = []
+    if RATING in actions:
+        values = events.filter(_equals(events[c.ACTION], RATING))[c.VALUE].to_numpy()
+        top = _top_of_scale(values)
+        high, low = 0.8 * top, 0.4 * top
+        heads = [
+            {"name": "watch", "action": RATING, "kind": "rank"},
+            {"name": "like", "action": RATING, "min_value": high, "given": RATING, "kind": "probability"},
+            {"name": "dislike", "action": RATING, "max_value": low, "given": RATING, "kind": "probability"},
+        ]
+        notes.append(f"like is a rating of {high:g} or more, dislike one of {low:g} or less, given that it was rated.")
+    shown = "impression" in actions
+    for action, weight in actions.items():
+        if action in (RATING, "impression") or weight <= 0:
+            continue
+        head = {"name": _identifier(action), "action": action, "kind": "rank"}
+        if shown:
+            head |= {"given": "impression", "kind": "probability"}
+        if head["name"] not in {h["name"] for h in heads}:
+            heads.append(head)
+    if not shown:
+        notes.append("Without impressions what people do next can be ranked, not given a probability.")
+    return heads, notes
+
+
+def _top_of_scale(values: np.ndarray) -> float:
+    top = float(np.nanquantile(values, 0.999)) if len(values) else 5.0
+    return next((scale for scale in (1.0, 5.0, 10.0, 100.0) if top <= scale), top)
+
+
+def _equals(column: pa.ChunkedArray, value: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.equal(column, value)
+
+
+def _identifier(action: str) -> str:
+    plain = "".join(ch if ch.isascii() and ch.isalnum() else "_" for ch in action.lower()).strip("_")
+    return plain if plain[:1].isalpha() else f"a_{plain}"
+
+
+def _segments(people: pa.Table | None) -> tuple[str, ...]:
+    """The facts about people that part them into few, well-filled groups."""
+    if people is None or not people.num_rows:
+        return ()
+    facts = [json.loads(text) if text else {} for text in people[c.ATTRIBUTES].to_pylist()]
+    chosen: list[str] = []
+    groups = 1
+    for key in dict.fromkeys(key for fact in facts for key in fact):
+        values = {json.dumps(fact[key]) for fact in facts if fact.get(key) is not None}
+        known = sum(fact.get(key) is not None for fact in facts)
+        if 2 <= len(values) <= SEGMENT_VALUES and known >= 0.8 * len(facts) and groups * len(values) <= SEGMENTS:
+            chosen.append(key)
+            groups *= len(values)
+    return tuple(chosen)
+
+
+def _head_text(head: Mapping[str, Any]) -> str:
+    return "\n".join(["[[heads]]", *(f"{key} = {json.dumps(value)}" for key, value in head.items())]) + "\n"
+
+
+def _utility(surface: str, rank: Mapping[str, float], probability: Mapping[str, float], *, blend: float) -> str:
+    lines = [f"[surfaces.{surface}.slate.utility]"]
+    for key, weights in (("rank_weights", rank), ("weights", probability)):
+        if weights:
+            inner = ", ".join(f"{name} = {weight:g}" for name, weight in weights.items())
+            lines.append(f"{key} = {{ {inner} }}")
+    if blend:
+        lines.append(f"blend_weight = {blend:g}")
+    return "\n".join(lines)
+
+
+_TEMPLATE = """\
+# A Honeyguide workspace. An unknown key is an error; `honeyguide explain` shows what this file makes.
+# After a change: `honeyguide build` (only what changed is redone). docs/configuration.md lists all keys.
+version = 1
+name = {name}
+seed = 42
+
+[clock]
+# The present is wall time minus this; 0 for live data.
+{clock}
+
+[actions]
+# How strong a sign of interest each action is; 0 = none.
+{actions}
+
+[segments]
+# Facts about people (or a request's context) that part new people into groups.
+by = {segments}
+
+# Heads predict outcomes. kind "probability": calibrated, may be summed. kind "rank": orders candidates and no more.
+{heads}
+# Retrieval sources: `package.module:Class`, with the class's own config. The build weighs them on validation and
+# switches off what does not pay.
+{sources}
+
+[surfaces.home]
+kind = "home"
+candidates = 300
+deadline_ms = 100.0
+{home}
+[surfaces.home.slate.rules]
+hide_seen = true
+[surfaces.home.slate.diversify]
+mmr_lambda = 0.95
+[surfaces.home.slate.explore]
+epsilon = 0.05
+first_slot = 4
+
+[surfaces.item]
+kind = "item"
+{item}
+[surfaces.item.slate.rules]
+hide_seen = false
+[surfaces.item.slate.diversify]
+mmr_lambda = 1.0
+
+[surfaces.board]
+kind = "board"
+{board}
+[surfaces.board.slate.rules]
+hide_seen = false
+[surfaces.board.slate.diversify]
+mmr_lambda = 0.9
+
+[serve]
+host = "127.0.0.1"
+port = 8080
+workers = 1
+"""

@@ -1,0 +1,336 @@
+"""Learning a pipeline from events: the build does it on all data, the evaluation on what came before its cut.
+
+Sources are fitted twice. On `base` (without the newest events) they bring the candidates from which the blend's
+weights and the ranker are learnt; on `full` they go into service. A ranker that learnt from sources that had seen its
+labels would trust them too much. Every step is cached by the content of its input, so that a build and an evaluation
+share what they can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Queries, Ragged, Source
+from honeyguide.engines.tasks.steps import StepResult, Steps, fingerprint
+from honeyguide.engines.trees.catboost_trees import CatBoostTrees
+from honeyguide.evaluation.judged import judge
+from honeyguide.evaluation.metrics import nDCG
+from honeyguide.features.definition import FeatureSet
+from honeyguide.flows.batch import rank_batch, slates
+from honeyguide.flows.config import SourceConfig, WorkspaceConfig, load_plugin
+from honeyguide.flows.data import Segments
+from honeyguide.flows.histories import Timelines
+from honeyguide.flows.labels import Lesson, ask, outcome_rows, request_rows
+from honeyguide.flows.pipeline import Pipeline, ranker_columns
+from honeyguide.ranking.heads import HeadConfig
+from honeyguide.ranking.measure import compare
+from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
+from honeyguide.retrieval.blend import Blend, BlendConfig, Regime
+from honeyguide.retrieval.tune import tune
+from honeyguide.slate.compose import Composer, SlateConfig
+from honeyguide.slate.diversify import DiversifyConfig
+from honeyguide.slate.utility import UtilityConfig
+
+__all__ = ["Fitted", "Learner", "content"]
+
+REGIMES = (
+    Regime(name="visit", within_hours=12.0, weights={}),
+    Regime(name="return", within_hours=1e9, weights={}),  # JSON has no infinity
+)
+"""In the middle of a visit the last steps count; on coming back the whole history does."""
+REQUESTS = 8_000
+"""Moments that weights and rank heads are learnt from."""
+NEXT_ITEMS = 5
+"""Within a visit, the next so many items are right: one alone is too thin a lesson."""
+OUTCOMES = 60_000
+"""Events that probability heads are learnt from, at most."""
+ONE_OF = ("ease", "als")
+"""Of these, the build keeps the one that serves the data better."""
+HELD_OUT = 0.15
+"""Share of the newest requests that decide whether the ranker goes into service."""
+
+
+def content(interactions: Interactions) -> str:
+    """Hash of the events themselves."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (interactions.user, interactions.item, interactions.action, interactions.value, interactions.weight,
+                  interactions.at):  # fmt: skip
+        digest.update(np.ascontiguousarray(array).data)
+    digest.update(repr((interactions.n_users, interactions.n_items, interactions.actions)).encode())
+    return digest.hexdigest()
+
+
+class BlendReport(msgspec.Struct):
+    """What validation found about the sources."""
+
+    quality: dict[str, dict[str, float]]  # regime -> source -> nDCG@10 alone
+    blend: dict[str, float]  # regime -> nDCG@10
+    marginal: dict[str, dict[str, float]]  # regime -> source -> what leaving it out loses
+    cpu_ms: dict[str, float]
+
+
+class RankerDecision(msgspec.Struct):
+    """Whether the ranker goes into service, and by how much it beats the blend."""
+
+    on: bool
+    reason: str
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A pipeline and the artifacts it is made of."""
+
+    pipeline: Pipeline
+    blend_config: BlendConfig
+    blend_report: BlendReport
+    decision: RankerDecision
+    reports: list[dict[str, Any]]
+    folders: dict[str, Path]  # sources by name, "ranker"
+
+
+class Learner:
+    """Fits pipelines over one catalog under one configuration."""
+
+    def __init__(
+        self, steps: Steps, config: WorkspaceConfig, catalog: CatalogView, segments: Segments, features: FeatureSet,
+        *, catalog_key: str, progress: Progress | None = None, threads: int = 2,
+    ) -> None:  # fmt: skip
+        self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
+        self._features, self._catalog_key, self._threads = features, catalog_key, threads
+        self._progress: Progress = progress or (lambda what, done, total: None)
+        self._segment_key = hashlib.blake2b(np.ascontiguousarray(segments.of_user).data, digest_size=16).hexdigest()
+
+    # ------------------------------------------------------------------------------------------------ sources
+
+    def source(self, spec: SourceConfig, data: Interactions) -> tuple[Source, Path]:
+        """One source fitted on events, from the cache if these events were fitted before."""
+        kind = load_plugin(spec.use)
+        inputs = {
+            "data": content(data), "catalog": self._catalog_key, "use": spec.use, "config": spec.config,
+            "segments": self._segment_key, "seed": self._config.seed,
+        }  # fmt: skip
+
+        def make(folder: Path) -> None:
+            self._new_source(kind, spec).fit(data, self._catalog, seed=self._config.seed).save(folder)
+
+        step = self._steps.run(f"source-{kind.name}", inputs, make)
+        return kind.load(step.folder), step.folder
+
+    def _new_source(self, kind: type[Source], spec: SourceConfig) -> Source:
+        settings: dict[str, Any] = {}
+        if hasattr(kind, "Config"):
+            settings["config"] = kind.Config.model_validate(spec.config)
+        if "user_segment" in inspect.signature(kind).parameters:
+            settings["user_segment"] = self._segments.of_user
+        return kind(**settings)
+
+    def sources(self, data: Interactions, only: Sequence[str] | None = None) -> dict[str, tuple[Source, Path]]:
+        """All configured sources (or those named) fitted on events."""
+        found = {}
+        for done, spec in enumerate(self._config.sources):
+            self._progress("sources", done, len(self._config.sources))
+            name = load_plugin(spec.use).name
+            if only is None or name in only:
+                found[name] = self.source(spec, data)
+        self._progress("sources", len(self._config.sources), len(self._config.sources))
+        return found
+
+    # ------------------------------------------------------------------------------------------------ learning
+
+    def fit(self, base: Interactions, full: Interactions, asked: I64) -> Fitted:
+        """Learn weights and heads from the events `asked` (indexes into `full`), which `base` has not seen."""
+        config = self._config
+        home = config.surface("home")
+        lines = Timelines(full)
+        lesson = ask(
+            lines, asked, self._segments.of_user, history=home.history, requests=REQUESTS, next_items=NEXT_ITEMS,
+            seed=config.seed,
+        )  # fmt: skip
+        key = {
+            "base": content(base), "full": content(full), "asked": fingerprint(asked.tolist()),
+            "catalog": self._catalog_key, "segments": self._segment_key, "seed": config.seed,
+            "sources": [spec.model_dump() for spec in config.sources],
+        }  # fmt: skip
+        of_base = {name: source for name, (source, _) in self.sources(base).items()}
+        blend_config, blend_report = self._blend(of_base, _part(lesson, ~_newest(lesson, HELD_OUT)), key)
+        on_base = Blend(list(of_base.values()), blend_config)
+        ranker, decision, reports, folder = self._ranker(on_base, lesson, full, asked, key)
+        in_service = self.sources(full, on_base.asked)
+        folders = {name: place for name, (_, place) in in_service.items()}
+        folders["ranker"] = folder
+        pipeline = Pipeline(
+            catalog=self._catalog,
+            segments=self._segments,
+            blend=Blend([source for source, _ in in_service.values()], _only(blend_config, tuple(in_service))),
+            features=self._features,
+            ranker=ranker if ranker is not None and ranker.names else None,
+            ranks=decision.on,
+            vectors=self.vectors(full),
+        )
+        return Fitted(pipeline, pipeline.blend.config, blend_report, decision, reports, folders)
+
+    def vectors(self, full: Interactions) -> F32 | None:
+        """Item vectors for diversity and reasons, from the first configured source that has them."""
+        for spec in self._config.sources:
+            kind = load_plugin(spec.use)
+            if hasattr(kind, "item_vectors"):
+                return np.ascontiguousarray(self.source(spec, full)[0].item_vectors())  # type: ignore[attr-defined]
+        return None
+
+    def _blend(
+        self, sources: dict[str, Source], lesson: Lesson, key: dict[str, Any]
+    ) -> tuple[BlendConfig, BlendReport]:
+        def make(folder: Path) -> None:
+            tuned = tune(
+                list(sources.values()), lesson.queries, lesson.relevant, config=BlendConfig(regimes=REGIMES),
+                one_of=[ONE_OF], most=1_500, seed=self._config.seed,
+            )  # fmt: skip
+            report = BlendReport(
+                {r: {n: q.ndcg_10 for n, q in found.items()} for r, found in tuned.sources.items()},
+                {r: q.ndcg_10 for r, q in tuned.blend.items()},
+                tuned.marginal,
+                tuned.cpu_ms,
+            )
+            (folder / "blend.json").write_text(tuned.config.model_dump_json())
+            (folder / "report.json").write_bytes(msgspec.json.encode(report))
+
+        self._progress("blend", 0, 1)
+        step = self._steps.run("blend", key, make)
+        self._progress("blend", 1, 1)
+        return (
+            BlendConfig.model_validate_json((step.folder / "blend.json").read_text()),
+            msgspec.json.decode((step.folder / "report.json").read_bytes(), type=BlendReport),
+        )
+
+    def _ranker(
+        self, blend: Blend, lesson: Lesson, full: Interactions, asked: I64, key: dict[str, Any]
+    ) -> tuple[TreesRanker | None, RankerDecision, list[dict[str, Any]], Path]:
+        config, columns = self._config, ranker_columns(self._features, blend.asked)
+
+        def make(folder: Path) -> None:
+            decision = RankerDecision(False, "no heads are configured")
+            if config.heads:
+                ranker = self._fit_heads(config.heads, columns, blend, lesson, full, asked)
+                decision = self._decide(ranker, blend, lesson, full)
+                ranker.save(folder)
+            (folder / "decision.json").write_bytes(msgspec.json.encode(decision))
+
+        self._progress("ranker", 0, 1)
+        inputs = {
+            **key, "features": self._features.fingerprint, "columns": columns,
+            "blend": blend.config.model_dump(mode="json"), "heads": [head.model_dump() for head in config.heads],
+            "candidates": config.surface("home").candidates,
+        }  # fmt: skip
+        step: StepResult = self._steps.run("ranker", inputs, make)
+        self._progress("ranker", 1, 1)
+        decision = msgspec.json.decode((step.folder / "decision.json").read_bytes(), type=RankerDecision)
+        if not config.heads:
+            return None, decision, [], step.folder
+        ranker = TreesRanker.load(step.folder, columns)
+        return ranker, decision, msgspec.to_builtins(list(ranker.reports)), step.folder
+
+    def _fit_heads(
+        self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], blend: Blend, lesson: Lesson,
+        full: Interactions, asked: I64,
+    ) -> TreesRanker:  # fmt: skip
+        seed, candidates = self._config.seed, self._config.surface("home").candidates
+        held_out = _newest(lesson, HELD_OUT)
+        learnt = _part(lesson, ~held_out)
+        parts = []
+        if any(head.kind == "rank" for head in heads):
+            negatives = max(head.negatives_per_group for head in heads if head.kind == "rank")
+            parts.append(
+                request_rows(self._features, full, self._catalog, blend, learnt, heads, candidates=candidates,
+                             negatives=negatives, seed=seed)
+            )  # fmt: skip
+        if any(head.kind == "probability" for head in heads):
+            given = {head.given for head in heads if head.kind == "probability"}
+            codes = [full.actions.index(action) for action in given if action in full.actions]
+            conditioned = asked[np.isin(full.action[asked], codes)] if None not in given else asked
+            parts.append(
+                outcome_rows(self._features, full, self._catalog, conditioned, heads,
+                             source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
+            )  # fmt: skip
+        return TreesRanker.fit(
+            TreesConfig(heads=heads), CatBoostTrees(), columns, _stack(parts), threads=self._threads, seed=seed
+        )
+
+    def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> RankerDecision:
+        """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
+
+        Probabilities, rules and diversity are left out: they pursue other ends than the next item.
+        """
+        home = self._config.surface("home")
+        utility = home.slate.utility
+        ranks = {name: w for name, w in utility.rank_weights.items() if name in ranker.names}
+        if not ranks:
+            return RankerDecision(False, "no head that ranks is weighed: the order is the blend's")
+        test = _part(lesson, _newest(lesson, HELD_OUT))
+        found = rank_batch(
+            self._features, self._catalog, full, blend, ranker, test.moments.user, test.queries, home.candidates
+        )
+        by_rank = UtilityConfig(
+            rank_weights=ranks, blend_weight=utility.blend_weight, rank_constant=utility.rank_constant
+        )
+        slate = SlateConfig(utility=by_rank, diversify=DiversifyConfig(mmr_lambda=1.0))
+        heads = dict(zip(ranker.names, ranker.calibrated, strict=True))
+        lists = (slates(found, Composer(slate, heads, self._catalog), test.queries, 10), found.pool.items[:, :10])
+        ndcg = [judge(ranked, test.relevant, [nDCG(10)]).values["nDCG@10"] for ranked in lists]
+        decision = compare(ndcg[0], ndcg[1], unit=test.moments.user.astype(np.int64), seed=self._config.seed)
+        return RankerDecision(decision.on, decision.reason, decision.gain, decision.low, decision.high)
+
+
+def _newest(lesson: Lesson, share: float) -> BoolArray:
+    cut = np.quantile(lesson.moments.at, 1.0 - share) if len(lesson.moments) else 0
+    return lesson.moments.at > cut
+
+
+def _part(lesson: Lesson, which: BoolArray) -> Lesson:
+    index = np.flatnonzero(which)
+
+    def rows(indptr: I64) -> tuple[I64, I64]:
+        lengths = np.diff(indptr)[index]
+        out = np.zeros(len(index) + 1, np.int64)
+        np.cumsum(lengths, out=out[1:])
+        return out, np.arange(out[-1], dtype=np.int64) + np.repeat(indptr[index] - out[:-1], lengths)
+
+    q = lesson.queries
+    indptr, flat = rows(q.indptr)
+    ex_indptr, ex_flat = rows(q.exclude.indptr)
+    rel_indptr, rel_flat = rows(lesson.relevant.indptr)
+    queries = Queries(
+        indptr, q.items[flat], q.weights[flat], q.at[flat], q.now[index], q.segment[index],
+        Ragged(ex_indptr, q.exclude.values[ex_flat]),
+    )  # fmt: skip
+    return Lesson(
+        lesson.moments.take(index),
+        queries,
+        Ragged(rel_indptr, lesson.relevant.values[rel_flat]),
+        lesson.events[rel_flat],
+    )
+
+
+def _stack(parts: list[Rows]) -> Rows:
+    def column(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Rows(column("features"), column("labels"), column("at"), column("group"), column("unit"))
+
+
+def _only(config: BlendConfig, names: tuple[str, ...]) -> BlendConfig:
+    regimes = tuple(
+        regime.model_copy(update={"weights": {n: w for n, w in regime.weights.items() if n in names}})
+        for regime in config.regimes
+    )
+    return config.model_copy(update={"regimes": regimes})

@@ -1,0 +1,161 @@
+"""What the ranker learns from: requests as they would have been asked, and what people did next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from honeyguide.contracts import F32, I16, I32, I64, BoolArray, CatalogView, Interactions, Pool, Queries, Ragged
+from honeyguide.features.definition import FeatureSet
+from honeyguide.features.training_set import LabelRows, Requests, group_features, training_set
+from honeyguide.flows.histories import Moments, Timelines
+from honeyguide.flows.pipeline import ranker_matrix
+from honeyguide.ranking.heads import HeadConfig, labels
+from honeyguide.ranking.trees import Rows
+from honeyguide.retrieval.blend import Blend
+
+__all__ = ["Lesson", "ask", "outcome_rows", "request_rows"]
+
+RETURN_US = 12 * 3_600_000_000
+"""A person who was away for longer comes back; before that they are in the middle of a visit."""
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Requests with what followed. `relevant`: what people took next; its length depends on the kind of moment."""
+
+    moments: Moments
+    queries: Queries
+    relevant: Ragged
+    events: I64  # beside relevant.values: the event that tells of it
+
+
+def ask(
+    lines: Timelines, events: I64, segments: I32, *, history: int, requests: int, next_items: int, seed: int
+) -> Lesson:
+    """At most `requests` moments, drawn from those just before `events` (indexes into the timelines' interactions).
+
+    Half of them, if there are as many, are returns (nothing for twelve hours); the rest are in the middle of a visit.
+    A return is answered by all that the person takes within a day, a moment within a visit by the next `next_items`.
+    """
+    rng = np.random.default_rng(seed)
+    moments = lines.moments_of(np.sort(events))
+    previous = lines.indptr[moments.user] + moments.position - 1
+    known = moments.position > 0
+    gap = np.full(len(moments), np.iinfo(np.int64).max, np.int64)
+    gap[known] = moments.at[known] - lines.interactions.at[lines.order[previous[known]]]
+    returns, visits = np.flatnonzero(gap > RETURN_US), np.flatnonzero(gap <= RETURN_US)
+    if len(returns) > requests // 2:
+        returns = rng.choice(returns, max(requests // 2, requests - len(visits)), replace=False)
+    if len(visits) > requests - len(returns):
+        visits = rng.choice(visits, requests - len(returns), replace=False)
+    chosen = np.sort(np.concatenate([returns, visits]))
+    moments = moments.take(chosen)
+    horizon = np.where(gap[chosen] > RETURN_US, lines.within(moments, DAY_US), next_items)
+    relevant, upcoming = lines.upcoming(moments, horizon)
+    return Lesson(moments, lines.queries(moments, segments, history=history), relevant, upcoming)
+
+
+def _among(pool: Pool, relevant: Ragged, wanted: BoolArray) -> BoolArray:
+    """Whether each candidate (n, k) is one of its request's relevant items that are `wanted` (by relevant.values)."""
+    n = len(relevant)
+    wide = np.int64(max(int(pool.items.max(initial=0)), int(relevant.values.max(initial=0))) + 1)
+    keys = np.unique((np.repeat(np.arange(n), np.diff(relevant.indptr)) * wide + relevant.values)[wanted])
+    asked = np.arange(n)[:, None] * wide + np.maximum(pool.items, 0)
+    if not len(keys):
+        return np.zeros(pool.items.shape, np.bool_)
+    place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+    return (keys[place] == asked) & (pool.items >= 0)
+
+
+def request_rows(
+    features: FeatureSet, full: Interactions, catalog: CatalogView, blend: Blend, lesson: Lesson,
+    heads: tuple[HeadConfig, ...], *, candidates: int, negatives: int, seed: int,
+) -> Rows:  # fmt: skip
+    """Rows for heads that rank: every candidate that was taken, and `negatives` others of each request."""
+    rng = np.random.default_rng(seed)
+    pool = blend.pool(lesson.queries, candidates)
+    action, value = full.action[lesson.events], full.value[lesson.events]
+    ranks = [head for head in heads if head.kind == "rank"]
+    did = {head.name: _among(pool, lesson.relevant, labels(head, action, value, full.actions) == 1.0) for head in ranks}
+    taken = np.logical_or.reduce([*did.values(), np.zeros(pool.items.shape, np.bool_)])
+    lottery = rng.random(taken.shape)
+    lottery[taken] = -1.0
+    lottery[pool.items < 0] = 2.0
+    width = min(pool.items.shape[1], negatives + int(taken.sum(axis=1).max(initial=0)))
+    order = np.argsort(lottery, axis=1, kind="stable")[:, :width]
+    drawn = np.take_along_axis(lottery, order, axis=1)
+    keep = (drawn < 0) | ((drawn <= 1.0) & (np.cumsum(drawn >= 0, axis=1) <= negatives))
+
+    def pick(array: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(array, order if array.ndim == 2 else order[:, :, None], axis=1)
+
+    small = Pool(
+        np.where(keep, pick(pool.items), -1).astype(np.int32), pick(pool.blend), pick(pool.source_scores), pool.sources
+    )
+    # The best score of a source is that among all candidates, as it will be when it is served.
+    best = np.fmax.reduce(np.abs(pool.source_scores), axis=1, keepdims=True)
+    requests = Requests(lesson.moments.user, lesson.moments.at, small.items)
+    base = group_features(features, full, catalog, requests, lesson.queries)
+    matrix = ranker_matrix(base, small, best=best)
+    n = len(lesson.moments)
+    flat = keep.reshape(-1)
+    unknown = np.full(flat.shape, np.nan, np.float32)
+    columns = [
+        pick(did[head.name]).reshape(-1).astype(np.float32) if head.kind == "rank" else unknown for head in heads
+    ]
+    label = np.stack(columns, axis=1)
+    unit = np.repeat(lesson.moments.user.astype(np.int64), width)
+    group, at = np.repeat(np.arange(n, dtype=np.int64), width), np.repeat(lesson.moments.at, width)
+    return Rows(matrix[flat], label[flat], at[flat], group[flat], unit[flat])
+
+
+def outcome_rows(
+    features: FeatureSet, full: Interactions, catalog: CatalogView, events: I64, heads: tuple[HeadConfig, ...],
+    *, source_columns: int, most: int, seed: int,
+) -> Rows:  # fmt: skip
+    """Rows for heads that give a probability: one per event that a head's outcome is conditioned on.
+
+    What the sources said is left out (nan): these rows are events that happened, not candidates that a source brought.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(events, most, replace=False)) if len(events) > most else np.sort(events)
+    rows = LabelRows(full.user[chosen], full.item[chosen], full.at[chosen])
+    base = training_set(features, full, catalog, rows)
+    matrix = np.full((len(chosen), base.shape[1] + source_columns), np.nan, np.float32)
+    matrix[:, : base.shape[1]] = base
+    action, value = _did(full, chosen)
+    label = np.stack(
+        [
+            labels(head, action, value, full.actions)
+            if head.kind == "probability"
+            else np.full(len(chosen), np.nan, np.float32)
+            for head in heads
+        ],
+        axis=1,
+    )
+    nobody = np.full(len(chosen), -1, np.int64)
+    return Rows(matrix, label, full.at[chosen], nobody, full.user[chosen].astype(np.int64))
+
+
+def _did(full: Interactions, chosen: I64) -> tuple[I16, F32]:
+    """What the same person did with the same item from the event on, within a day: (n, actions) codes and values."""
+    pair = full.user.astype(np.int64) * full.n_items + full.item
+    action = np.full((len(chosen), len(full.actions)), -1, np.int16)
+    value = np.full((len(chosen), len(full.actions)), np.nan, np.float32)
+    for code in range(len(full.actions)):
+        of_action = np.flatnonzero(full.action == code)
+        order = of_action[np.lexsort((of_action, pair[of_action]))]
+        # The first event of this action by the pair at or after the chosen one; indexes follow time.
+        key = pair[order] * np.int64(len(full)) + order
+        wanted = pair[chosen] * np.int64(len(full)) + chosen
+        place = np.searchsorted(key, wanted)
+        inside = place < len(order)
+        found = order[np.minimum(place, max(len(order) - 1, 0))] if len(order) else chosen
+        hit = inside & (pair[found] == pair[chosen]) & (full.at[found] - full.at[chosen] <= DAY_US) & bool(len(order))
+        action[hit, code] = code
+        value[hit, code] = full.value[found[hit]]
+    return action, value

@@ -1,0 +1,128 @@
+"""What training and serving share: from a pool of candidates to the columns that the ranker reads.
+
+Both sides call `ranker_columns` and `ranker_matrix`, so a model cannot be served other features than it learnt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from honeyguide.contracts import F32, CatalogView, Pool, Queries, Source
+from honeyguide.errors import BuildError
+from honeyguide.features.definition import FeatureSet
+from honeyguide.flows.config import SourceConfig, SurfaceConfig, load_plugin
+from honeyguide.flows.data import Segments
+from honeyguide.ranking.trees import TreesRanker
+from honeyguide.retrieval.blend import Blend, BlendConfig
+from honeyguide.slate.compose import Composer, SlateConfig
+from honeyguide.slate.utility import UtilityConfig
+
+__all__ = ["Pipeline", "load_sources", "ranker_columns", "ranker_matrix", "serviceable"]
+
+
+def ranker_columns(features: FeatureSet, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the ranker's columns: the features, then what each source said, then the blend."""
+    return (*features.names, *(f"source_{name}" for name in asked), "blend")
+
+
+def ranker_matrix(features: F32, pool: Pool, best: F32 | None = None) -> F32:
+    """The ranker's columns (n * K, features + sources + 1) of candidates (n, K), request by request.
+
+    A source's score is given relative to the best it gave in this request: the raw scores grow with the history, and
+    what a tree learns from few events would not hold for many. nan where the source did not bring the item.
+    best: (n, 1, sources), the sources' best scores where the pool holds only a part of the candidates.
+    """
+    n, k, sources = pool.source_scores.shape
+    if best is None:
+        best = np.fmax.reduce(np.abs(pool.source_scores), axis=1, keepdims=True)
+    width = features.shape[1]
+    out = np.empty((n * k, width + sources + 1), np.float32)
+    out[:, :width] = features
+    relative = out[:, width : width + sources].reshape(n, k, sources) if n == 1 else np.empty_like(pool.source_scores)
+    np.divide(pool.source_scores, np.where(best > 0, best, np.float32(1.0)), out=relative)
+    if n > 1:
+        out[:, width : width + sources] = relative.reshape(n * k, sources)
+    out[:, -1] = pool.blend.reshape(-1)
+    return out
+
+
+def load_sources(specs: tuple[SourceConfig, ...], folders: Mapping[str, Path]) -> list[Source]:
+    """Fitted sources from their folders, in the order of the configuration."""
+    found = []
+    for spec in specs:
+        kind = load_plugin(spec.use)
+        if kind.name in folders:
+            found.append(kind.load(folders[kind.name]))
+    return found
+
+
+def serviceable(
+    surface: SurfaceConfig, heads: Mapping[str, bool], ranks: bool, known: frozenset[str]
+) -> tuple[SlateConfig, list[str]]:
+    """A surface's slate as the build can serve it, and what was changed: heads that are off cannot be weighed.
+
+    heads: those in service, name -> calibrated. ranks: whether the heads that rank beat the blend. known: every head
+    that the configuration names (another name is a ConfigError of the utility, not something to be passed over).
+    """
+    utility = surface.slate.utility
+    off = {name for name in (*utility.weights, *utility.rank_weights) if name in known and name not in heads}
+    if not ranks:
+        off |= set(utility.rank_weights) & known
+    if not off:
+        return surface.slate, []
+    lost = sum(utility.rank_weights.get(name, 0.0) for name in off)
+    changed = UtilityConfig(
+        weights={name: weight for name, weight in utility.weights.items() if name not in off},
+        rank_weights={name: weight for name, weight in utility.rank_weights.items() if name not in off},
+        blend_weight=utility.blend_weight + lost,
+        rank_constant=utility.rank_constant,
+    )
+    note = f"{', '.join(sorted(off))} off" + (": the weight goes to the blend's rank" if lost else "")
+    return surface.slate.model_copy(update={"utility": changed}), [note]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A fitted pipeline: what a build serves and what an evaluation judges."""
+
+    catalog: CatalogView
+    segments: Segments
+    blend: Blend
+    features: FeatureSet
+    ranker: TreesRanker | None
+    vectors: F32 | None
+    ranks: bool  # whether the heads that rank are in service
+
+    def __post_init__(self) -> None:
+        if self.ranker is not None:
+            self.ranker.check(ranker_columns(self.features, self.blend.asked))
+
+    @property
+    def heads(self) -> dict[str, bool]:
+        """Heads in service, name -> calibrated, in the order of the score columns."""
+        return {} if self.ranker is None else dict(zip(self.ranker.names, self.ranker.calibrated, strict=True))
+
+    def composer(self, slate: SlateConfig, catalog: CatalogView | None = None) -> Composer:
+        """A composer of this pipeline's heads and vectors."""
+        return Composer(slate, self.heads, catalog or self.catalog, self.vectors)
+
+    def pool(self, queries: Queries, k: int) -> Pool:
+        """Candidates of every query."""
+        return self.blend.pool(queries, k)
+
+
+def load_blend(sources: list[Source], config: BlendConfig) -> Blend:
+    """A blend over loaded sources; BuildError if one that has a weight is gone."""
+    names = {source.name for source in sources}
+    missing = {n for regime in config.regimes for n, w in regime.weights.items() if w > 0} - names
+    if missing:
+        raise BuildError(
+            expected="every source that the build weighed",
+            got=f"no {', '.join(sorted(missing))}",
+            do="Build again after a change of [[sources]].",
+        )
+    return Blend(sources, config)
