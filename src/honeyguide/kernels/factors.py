@@ -107,7 +107,7 @@ def als_topk(
     """
     n_items, d = factors.shape
     values = np.empty(n_items, np.float32)
-    every = np.arange(n_items).astype(np.int32)
+    every = np.empty(n_items, np.int32)
     rows = np.empty(len(recency), np.int32)
     strengths = np.empty(len(recency), np.float32)
     work = np.empty((3, d), np.float32)
@@ -127,7 +127,7 @@ def als_topk(
                 dot = np.float32(0.0)
                 for a in range(d):
                     dot += factors[i, a] * x[a]
-                values[i] = dot
+                values[i], every[i] = dot, i
             if is_return(indptr[q], indptr[q + 1], at, now[q], after_us):
                 for i in range(n_items):
                     if values[i] > 0.0:

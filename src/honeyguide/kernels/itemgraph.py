@@ -147,23 +147,41 @@ def graph_topk(
             indptr[q], indptr[q + 1], items, weights, at, now[q], n_items, recency, half_life_us, other, use_weights,
             rows, strengths,
         )  # fmt: skip
-        n = 0
-        for j in range(m):
-            strength = strengths[j]
-            for p in range(g_indptr[rows[j]], g_indptr[rows[j] + 1]):
-                col, gain = g_cols[p], strength * g_vals[p]
-                if not gain > 0.0:  # underflow: a row whose sum stays 0 would be listed twice
-                    continue
-                if values[col] == 0.0:
-                    reached[n] = col
-                    n += 1
-                values[col] += gain
-        mask(values, ex_indptr[q], ex_indptr[q + 1], ex_items)
         lifted = is_return(indptr[q], indptr[q + 1], at, now[q], after_us)
-        for r in range(n):
-            found[r] = values[reached[r]] * (trend[reached[r]] if lifted else np.float32(1.0))
-            values[reached[r]] = 0.0
+        steps = 0
+        for j in range(m):
+            steps += g_indptr[rows[j] + 1] - g_indptr[rows[j]]
+        n = 0
+        if steps > n_items:  # most items are reached anyway: adding without a list of them is faster
+            for j in range(m):
+                strength = strengths[j]
+                for p in range(g_indptr[rows[j]], g_indptr[rows[j] + 1]):
+                    values[g_cols[p]] += strength * g_vals[p]
+            mask(values, ex_indptr[q], ex_indptr[q + 1], ex_items)
+            for i in range(n_items):
+                if values[i] > 0.0:
+                    found[n], reached[n] = values[i], i
+                    n += 1
+                values[i] = 0.0
+        else:
+            for j in range(m):
+                strength = strengths[j]
+                for p in range(g_indptr[rows[j]], g_indptr[rows[j] + 1]):
+                    col, gain = g_cols[p], strength * g_vals[p]
+                    if not gain > 0.0:  # underflow: a row whose sum stays 0 would be listed twice
+                        continue
+                    if values[col] == 0.0:
+                        reached[n] = col
+                        n += 1
+                    values[col] += gain
+            mask(values, ex_indptr[q], ex_indptr[q + 1], ex_items)
+            for r in range(n):
+                found[r] = values[reached[r]]
+                values[reached[r]] = 0.0
+            for p in range(ex_indptr[q], ex_indptr[q + 1]):
+                if 0 <= ex_items[p] < n_items:
+                    values[ex_items[p]] = 0.0
+        if lifted:
+            for r in range(n):
+                found[r] *= trend[reached[r]]
         best(found, reached, n, out_items[q], out_scores[q])
-        for p in range(ex_indptr[q], ex_indptr[q + 1]):
-            if 0 <= ex_items[p] < n_items:
-                values[ex_items[p]] = 0.0

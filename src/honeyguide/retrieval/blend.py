@@ -91,8 +91,8 @@ class Blend:
     """Sources asked together, their lists merged by weights.
 
     Price: the sum of the sources asked; a source without weight in any regime is not asked at all.
-    A longer pool starts with the shorter one as long as `k` is not above `per_source` (each source is then asked for
-    the same lists); above it, each source is asked for `k`.
+    Each source is asked for `per_source` items whatever `k` is, so a longer pool starts with the shorter one. Where
+    all of them together bring less than `k`, the fallback source fills the pool further, with scores below 0.
     """
 
     name: ClassVar[str] = "blend"
@@ -139,12 +139,26 @@ class Blend:
 
     def pool(self, queries: Queries, k: int) -> Pool:
         """The best `k` of all sources with the score of each; `sources` are those that have a weight."""
-        per_source = max(self.config.per_source, k)
-        found = [self.sources[name].retrieve(queries, per_source) for name in self.asked]
+        found = [self.sources[name].retrieve(queries, self.config.per_source) for name in self.asked]
         weights = self._weights[regime_of(queries, self.config.regimes)]
-        return merge(
+        pool = merge(
             found, weights, max(k, 0), names=self.asked, rank_share=self.config.rank_share, rank_k=self.config.rank_k
         )
+        if k > self.config.per_source and self.config.fallback in self.sources and (pool.items[:, -1] < 0).any():
+            self._fill(pool, self.sources[self.config.fallback].retrieve(queries, k))
+        return pool
+
+    def _fill(self, pool: Pool, spare: Candidates) -> None:
+        """Put the spare items that are not there yet after the others, in their order."""
+        column = self.asked.index(self.config.fallback)
+        for q in np.flatnonzero(pool.items[:, -1] < 0):
+            first = int((pool.items[q] >= 0).sum())
+            new = np.flatnonzero((spare.items[q] >= 0) & ~np.isin(spare.items[q], pool.items[q, :first]))
+            new = new[: pool.items.shape[1] - first]
+            last = first + len(new)
+            pool.items[q, first:last] = spare.items[q, new]
+            pool.blend[q, first:last] = -_TRACE * np.arange(1, len(new) + 1)
+            pool.source_scores[q, first:last, column] = spare.scores[q, new]
 
     def retrieve(self, queries: Queries, k: int) -> Candidates:
         """The pool as a source of its own: best `k` by blend score."""

@@ -61,10 +61,10 @@ class RP3betaConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: float = Field(default=0.8, ge=0, le=3, description="power of the transition probabilities")
+    alpha: float = Field(default=1.0, ge=0, le=3, description="power of the transition probabilities")
     beta: float = Field(default=0.4, ge=0, le=3, description="power by which popular items are held back")
-    width: int = Field(default=200, ge=1, le=5_000, description="neighbours kept per item")
-    history: HistoryConfig = HistoryConfig(step_power=0.3)
+    width: int = Field(default=300, ge=1, le=5_000, description="neighbours kept per item")
+    history: HistoryConfig = HistoryConfig(step_power=0.5)
     trend: TrendConfig = TrendConfig()
 
 
@@ -133,14 +133,14 @@ class CovisitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    window: int = Field(default=20, ge=1, le=1_000, description="events ahead that count as visited after")
-    gap_decay: float = Field(default=0.9, gt=0, le=1, description="factor per event in between")
-    backward: float = Field(default=0.5, ge=0, le=1, description="weight of the pair in the other direction")
+    window: int = Field(default=10, ge=1, le=1_000, description="events ahead that count as visited after")
+    gap_decay: float = Field(default=0.8, gt=0, le=1, description="factor per event in between")
+    backward: float = Field(default=0.2, ge=0, le=1, description="weight of the pair in the other direction")
     row_power: float = Field(default=0.5, ge=0, le=2, description="power of the seed's count that divides")
-    col_power: float = Field(default=0.2, ge=0, le=2, description="power of the neighbour's count that divides")
+    col_power: float = Field(default=0.3, ge=0, le=2, description="power of the neighbour's count that divides")
     fit_half_life_days: float = Field(default=0.0, ge=0, description="age at which a pair counts half; 0 = off")
     width: int = Field(default=200, ge=1, le=5_000, description="neighbours kept per item")
-    history: HistoryConfig = HistoryConfig(step_decay=0.9)
+    history: HistoryConfig = HistoryConfig(step_power=1.0, newest=50)
     trend: TrendConfig = TrendConfig()
 
 

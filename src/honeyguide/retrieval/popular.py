@@ -45,6 +45,7 @@ class Popular:
     """
 
     name: ClassVar[str] = "popular"
+    Config = PopularConfig
 
     def __init__(self, config: PopularConfig | None = None, user_segment: I32 | None = None) -> None:
         """`user_segment`: (users,) the segment of each person row, -1 unknown; None = everybody is one segment."""
