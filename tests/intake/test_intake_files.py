@@ -236,9 +236,8 @@ def test_random_bytes_are_rows_or_a_data_error(engine, tmp_path_factory, header,
         # Without quotes a row is a line that holds more than blanks and delimiters.
         text = (header + body).decode("utf-8", "replace").removeprefix("\ufeff")
         lines = [line for line in re.split("\r\n|\n|\r", text) if line.strip()][1:]
-        width = len(header.strip().split(b"\t" if b"\t" in header else b","))
-        empty = {mark * (width - 1) for mark in (",", "\t")}
-        assert report.rows_in == sum(line not in empty for line in lines)
+        mark = "\t" if b"\t" in header else ","
+        assert report.rows_in == sum(line != mark * header.decode().count(mark) for line in lines)
 
 
 @settings(max_examples=60, deadline=None)

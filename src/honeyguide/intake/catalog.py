@@ -38,7 +38,7 @@ __all__ = [
     "wire_items",
 ]
 
-_TITLE_YEAR = r"\((?P<year>(18|19|20)\d\d)\)\s*$"
+_TITLE_YEAR = r"\((?P<year>(?:18|19|20)\d\d)\)\s*$"
 _FALSE = ["0", "false", "False", "FALSE", "f", "no", "No", "NO", "n"]
 
 
