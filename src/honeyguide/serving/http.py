@@ -51,6 +51,7 @@ _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _ITEMS = b"/v1/items/"
 _LONGEST_ID = 512
+_GONE = 499  # nobody hears this status: the client hung up; it only counts
 _SUGGESTIONS, _MOST_SUGGESTIONS = 8, 50
 _FLUSH_S = 1.0
 _LINGER_S = 2.0
@@ -160,19 +161,22 @@ class _Endpoint:
             body = b"" if method == "GET" else await self._door.read(scope, receive)
             status, answer = await self._handlers[method](scope, body)
         except _GoneError:
-            self._count(self._route, 499, perf_counter_ns() - start)
+            self._count(self._route, _GONE, perf_counter_ns() - start)
             return
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the client learns no more than an id
             unread = isinstance(error, _UnreadError)
             status, answer, extra = _refusal(error.refusal if isinstance(error, _UnreadError) else error, self._route)
             content_type = _JSON
         headers = [content_type, (b"content-length", b"%d" % len(answer)), *extra]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer, "more_body": unread})
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer, "more_body": unread})
+            if unread:
+                await _let_finish(receive)
+                await send({"type": "http.response.body", "body": b""})
+        except RuntimeError:  # what uvloop raises for a connection that its client has just closed
+            status = _GONE
         self._count(self._route, status, perf_counter_ns() - start)
-        if unread:
-            await _let_finish(receive)
-            await send({"type": "http.response.body", "body": b""})
 
 
 async def _let_finish(receive: Receive) -> None:
@@ -362,7 +366,7 @@ def create_app(
         finally:
             flushing.cancel()
             await asyncio.to_thread(answerer.close)
-            metrics.flush()
+            _leave_counts(metrics)
 
     app = _Api(title="Honeyguide", version=__version__, lifespan=lifespan, redirect_slashes=False)
     door = _Door(settings, metrics)
@@ -402,5 +406,12 @@ def create_app(
 
 async def _flush(metrics: Metrics) -> None:
     while True:
-        metrics.flush()
+        _leave_counts(metrics)
         await asyncio.sleep(_FLUSH_S)
+
+
+def _leave_counts(metrics: Metrics) -> None:
+    try:
+        metrics.flush()
+    except OSError as error:
+        _log.warning("counts not shared with the other workers", reason=str(error))

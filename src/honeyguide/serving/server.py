@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -89,6 +90,7 @@ class Server:
             for place, worker in enumerate(self._workers):
                 code = worker.process.poll()
                 if code is not None and not self._stopping.is_set():
+                    worker.await_end(time.monotonic())
                     self._count_restart(code)
                     _log.warning("worker ended; starting another", pid=worker.process.pid, code=code)
                     self._workers[place] = self._spawn()
@@ -159,8 +161,9 @@ class _Worker:
         if self.process.stdin is None:
             raise ResourceError(expected="a pipe to the worker", got="none", do="Raise the limit of open files.")
         self._life = self.process.stdin
-        self._life.write(msgspec.json.encode(spec) + b"\n")
-        self._life.flush()
+        with suppress(BrokenPipeError):  # it died at once: `await_ready` tells
+            self._life.write(msgspec.json.encode(spec) + b"\n")
+            self._life.flush()
 
     def await_ready(self, timeout_s: float) -> None:
         """Return when it accepts requests; raise what kept it from starting."""
@@ -190,8 +193,10 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._life.close()
-        os.close(self._ready)
+        if not self._life.closed:
+            with suppress(BrokenPipeError):
+                self._life.close()
+            os.close(self._ready)
 
 
 def serve(

@@ -25,6 +25,7 @@ _MAGIC = 0x31_58_44_49_59_45_4B_48  # "HKEYIDX1", little-endian
 _MAGIC_AT, _LOG_AT, _BOOT_AT, _BITS_AT, _USED_AT, _UPTO_AT, _ENTRIES_AT = 0, 1, 3, 5, 6, 7, 8
 _EMPTY, _FORGOTTEN, _FIRST = 0, 1, 2
 _SMALLEST_BITS = 16
+_ZEROS = bytes(1 << 20)
 
 
 def _boot_id() -> bytes:
@@ -58,8 +59,7 @@ class KeyIndex:
             self._write(np.zeros((0, 2), np.uint64), upto=0, room=more)
         words = self._words
         if (words[_USED_AT] + more) * 5 > (1 << words[_BITS_AT]) * 3:
-            entries = self._entries()
-            self._write(entries[entries[:, 0] >= _FIRST], upto=words[_UPTO_AT], room=more)
+            self._write(self._entries(), upto=words[_UPTO_AT], room=more)
         if self._words[_UPTO_AT] < head:
             self._catch_up(head, more)
         self._prepared = head
@@ -144,8 +144,9 @@ class KeyIndex:
         return True
 
     def _entries(self) -> npt.NDArray[np.uint64]:
-        """(slots, 2): a copy of fingerprints and offsets."""
-        return np.frombuffer(bytes(self._words), np.uint64)[_ENTRIES_AT:].reshape(-1, 2)
+        """(keys, 2): a copy of the fingerprints and offsets in use."""
+        table = np.frombuffer(self._words, np.uint64)[_ENTRIES_AT:].reshape(-1, 2)
+        return table[table[:, 0] >= _FIRST]
 
     def _catch_up(self, head: int, more: int) -> None:
         """Enter what the database holds and the table does not: all of it after a restart of the machine."""
@@ -153,8 +154,7 @@ class KeyIndex:
         entries = np.empty((len(newer), 2), np.uint64)
         entries[:, 0] = np.fromiter((self._fingerprint(key) for _, key in newer), np.uint64, len(newer))
         entries[:, 1] = np.fromiter((offset for offset, _ in newer), np.uint64, len(newer))
-        known = self._entries()
-        self._write(np.concatenate([known[known[:, 0] >= _FIRST], entries]), upto=head, room=more)
+        self._write(np.concatenate([self._entries(), entries]), upto=head, room=more)
 
     def _write(self, entries: npt.NDArray[np.uint64], *, upto: int, room: int) -> None:
         """Write a new table beside the old one and put it in its place.
@@ -169,18 +169,23 @@ class KeyIndex:
         order = np.arange(len(entries), dtype=np.int64)
         home = (entries[:, 0] >> np.uint64(64 - bits)).astype(np.int64)
         place = np.maximum.accumulate(home - order) + order
-        table = np.zeros((1 << bits, 2), np.uint64)
-        inside = place < len(table)
-        table[place[inside]] = entries[inside]
-        free = np.flatnonzero(table[:, 0] == _EMPTY)[: np.count_nonzero(~inside)]
-        table[free] = entries[~inside]
-        header = np.zeros(_ENTRIES_AT, np.uint64)
-        header[_MAGIC_AT] = _MAGIC
-        header[_LOG_AT:_BITS_AT] = np.frombuffer(self._stamp, np.uint64)
-        header[_BITS_AT], header[_USED_AT], header[_UPTO_AT] = bits, len(entries), upto
         new = self._path.with_name(self._path.name + ".new")
-        with new.open("wb") as file:
-            file.write(header.tobytes())
-            file.write(table.tobytes())
+        size = 8 * (_ENTRIES_AT + (2 << bits))
+        with new.open("w+b") as file:
+            # Real zeros, not a hole: running out of disk must fail here, not as a signal when the hole is written to.
+            for at in range(0, size, len(_ZEROS)):
+                file.write(_ZEROS[: size - at])
+            file.flush()
+            with mmap.mmap(file.fileno(), size) as mapped:
+                words = np.frombuffer(mapped, np.uint64)
+                words[_MAGIC_AT] = _MAGIC
+                words[_LOG_AT:_BITS_AT] = np.frombuffer(self._stamp, np.uint64)
+                words[_BITS_AT], words[_USED_AT], words[_UPTO_AT] = bits, len(entries), upto
+                table = words[_ENTRIES_AT:].reshape(-1, 2)
+                inside = int(np.searchsorted(place, len(table)))
+                table[place[:inside]] = entries[:inside]
+                if inside < len(entries):
+                    table[np.flatnonzero(table[:, 0] == _EMPTY)[: len(entries) - inside]] = entries[inside:]
+                del words, table
         os.replace(new, self._path)
         self._open(os.stat(self._path).st_ino)

@@ -61,7 +61,7 @@ class SqliteLog:
         self,
         path: Path | str,
         *,
-        linger_ms: float = 40.0,
+        linger_ms: float = 60.0,
         lingering: Iterable[str] = ("impression",),
         queue_records: int = 200_000,
         busy_s: float = 30.0,
@@ -207,12 +207,12 @@ class SqliteLog:
         try:
             with _said_plainly(self._path):
                 done = self._store([batch for batch, _ in group])
-        except DataError as error:
+        except (DataError, OverflowError, TypeError, AttributeError, UnicodeError) as error:
             if len(group) > 1:
                 for one in group:
                     self._commit([one])
             else:
-                group[0][1].set_exception(error)
+                group[0][1].set_exception(error if isinstance(error, DataError) else _unstorable(error))
         except HoneyguideError as error:
             for _, future in group:
                 future.set_exception(error)
@@ -345,8 +345,6 @@ def _said_plainly(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
-        raise _unstorable(error) from error
-    except (OverflowError, TypeError, AttributeError, UnicodeError) as error:
         raise _unstorable(error) from error
     except (sqlite3.OperationalError, OSError) as error:
         raise ResourceError(
