@@ -95,7 +95,9 @@ def test_the_answer_shows_what_is_behind_it(page: Page, console_url: str) -> Non
     expect(card).to_contain_text("pinned")
     expect(card).to_contain_text("probability 100%")
     expect(page.locator(".card").nth(4)).to_contain_text("explored")
-    expect(card.locator(".head-row")).to_have_text([re.compile("watch"), re.compile("like"), re.compile("dislike")])
+    expect(card.locator(".head-row")).to_have_text(
+        [re.compile(r"watch\s+no\. 3"), re.compile(r"^like\s+\d+%"), re.compile(r"dislike\s+\d+%")]
+    )
     panel = page.locator(".behind")
     expect(panel.get_by_text("category cap")).to_be_hidden()
     panel.locator("summary").click()

@@ -27,7 +27,8 @@ from honeyguide.console.covers import cover
 from honeyguide.console.figures import Difference, Evaluation, metric_meaning, verdict
 from honeyguide.console.render import count, highlighted, percent, render, seconds, share
 from honeyguide.console.search import Choice, years
-from honeyguide.console.signals import signals
+from honeyguide.console.signals import ranks_only, signals
+from honeyguide.console.slates import places_of
 from honeyguide.console.tab import Tab
 from honeyguide.errors import ConfigError, ResourceError
 from honeyguide.schema.wire import Answer, EventIn, Item, RecommendRequest, SearchRequest, ShownItem
@@ -116,8 +117,8 @@ def test_a_highlight_marks_the_words_and_shows_escaped_text_once() -> None:
 
 @pytest.mark.parametrize("text", [NASTY, '" autofocus onfocus="alert(1)', "{{ 7 * 7 }}", "</li></ol><script>"])
 def test_no_text_of_an_answer_becomes_markup(text: str) -> None:
-    harmless = Tags(render("slate.html", answer=one_answer("plain"), change=None, board=set(), done=set()))
-    hostile = Tags(render("slate.html", answer=one_answer(text), change=None, board=set(), done=set()))
+    harmless = Tags(render("slate.html", answer=one_answer("plain"), change=None, board=set(), done=set(), places={}))
+    hostile = Tags(render("slate.html", answer=one_answer(text), change=None, board=set(), done=set(), places={}))
     assert hostile.tags == harmless.tags
     assert [name for name, _ in hostile.attributes] == [name for name, _ in harmless.attributes]
     assert text in hostile.text
@@ -263,6 +264,23 @@ def test_buttons_log_what_the_workspace_weighs(actions: Any, watched: tuple, lik
     found = signals({"actions": actions})
     assert (found["watched"].action, found["watched"].value) == watched
     assert (found["liked"].action, found["liked"].value) == liked
+
+
+def test_a_head_that_only_ranks_is_shown_by_its_place() -> None:
+    pipeline = {"surfaces": {"home": {"heads": [{"name": "watch", "calibrated": False}, {"name": "like"}, "x"]}}}
+    assert ranks_only(pipeline, "home") == {"watch"}
+    assert ranks_only(pipeline, "search") == ranks_only({}, "home") == frozenset()
+    scores = {"a": -3.5, "b": 12.0, "c": 0.5}
+    items = [
+        ShownItem(item_id=key, position=slot, score=0, propensity=1, heads={"watch": score, "like": 0.25})
+        for slot, (key, score) in enumerate(scores.items(), start=1)
+    ]
+    places = places_of(items, ["watch"])
+    assert places == {"watch": {"b": 1, "c": 2, "a": 3}}
+    answer = Answer(request_id="r", surface="home", policy_version="p", build_id="b", items=items)
+    page = render("slate.html", answer=answer, change=None, board=set(), done=set(), places=places)
+    text = Tags(page).text
+    assert [text.count(said) for said in ("no. 1", "no. 2", "no. 3", "25%")] == [1, 1, 1, 3]
 
 
 # --- a tab

@@ -10,7 +10,6 @@ from nicegui import app, ui
 
 from honeyguide.console.client import Api, ApiError
 from honeyguide.console.render import render
-from honeyguide.console.signals import Signal, signals
 from honeyguide.console.tab import Tab
 from honeyguide.errors import HoneyguideError
 from honeyguide.schema.wire import EventIn
@@ -51,7 +50,7 @@ class Page:
     main: Any
     head: Any
     here: str
-    _signals: dict[str, Signal] | None = None
+    _pipeline: dict[str, Any] | None = None
 
     @property
     def api(self) -> Api:
@@ -84,11 +83,18 @@ class Page:
             title = error.title if isinstance(error, ApiError) else "This did not work"
             on_act(fragment("problem.html", title=title, error=error), again)
 
-    async def signals(self) -> dict[str, Signal]:
-        """The event behind each button, in the words of the workspace."""
-        if self._signals is None:
-            self._signals = signals(await self.api.pipeline())
-        return self._signals
+    async def pipeline(self) -> dict[str, Any]:
+        """What the build is made of, asked once per page."""
+        if self._pipeline is None:
+            self._pipeline = await self.api.pipeline()
+        return self._pipeline
+
+    async def hints(self) -> dict[str, Any]:
+        """The same where it is only a help: nothing when it cannot be had; the page's own question will say why."""
+        try:
+            return await self.pipeline()
+        except HoneyguideError:
+            return {}
 
     async def log(self, item_id: str, action: str, value: float | None = None, **where: Any) -> None:
         """Log what the person did."""

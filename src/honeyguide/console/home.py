@@ -9,7 +9,6 @@ from nicegui import ui
 from honeyguide.console.frame import Page, Site, fragment, on_act, open_page
 from honeyguide.console.render import render
 from honeyguide.console.slates import SlateView
-from honeyguide.errors import HoneyguideError
 from honeyguide.schema.wire import Answer, RecommendRequest, SearchAnswer
 
 __all__ = ["home_page"]
@@ -72,11 +71,7 @@ class _Home:
 
 
 async def _examples(page: Page) -> tuple[str, ...]:
-    try:
-        pipeline = await page.api.pipeline()
-    except HoneyguideError:
-        return ()  # the slate below asks the same API and says what is wrong
-    found = pipeline.get("examples")
+    found = (await page.hints()).get("examples")
     return tuple(str(person) for person in found[:5]) if isinstance(found, list) else ()
 
 

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from honeyguide.console.frame import Page, Site, fragment, on_act, open_page
 from honeyguide.console.render import render
-from honeyguide.console.signals import RATING, Signal
+from honeyguide.console.signals import RATING, Signal, signals
 from honeyguide.console.slates import SlateView
 from honeyguide.errors import HoneyguideError
 from honeyguide.schema.wire import Answer, EventIn, Item, RecommendRequest
@@ -108,7 +108,7 @@ class _Item:
 
     async def _log(self, act: str, stars: float | None = None) -> None:
         try:
-            signal = (await self._page.signals()).get(act) or Signal(RATING, stars, f"Rated {stars:g} of 5")
+            signal = signals(await self._page.pipeline()).get(act) or Signal(RATING, stars, f"Rated {stars:g} of 5")
             await self._page.log(self._id, signal.action, signal.value, surface="item")
         except HoneyguideError as error:
             self._related.say("This could not be logged.", str(error))

@@ -40,7 +40,7 @@ class _Pipeline:
         await self._page.attempt(self._slot, self._load)
 
     async def _load(self) -> None:
-        self._pipeline = await self._page.api.pipeline()
+        self._pipeline = await self._page.pipeline()
         surfaces = _mapping(self._pipeline.get("surfaces"))
         self._surface = next(iter(surfaces), "")
         self._slot.clear()

@@ -1,5 +1,7 @@
-"""Which logged action a button of the console stands for. An action that the workspace does not weigh would teach it
-nothing, so the buttons speak the workspace's own language."""
+"""What a page must know of the workspace: the action behind each button, and which heads are no probabilities.
+
+An action that the workspace does not weigh would teach it nothing, so the buttons speak the workspace's own language.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RATING", "Signal", "signals"]
+__all__ = ["RATING", "Signal", "ranks_only", "signals"]
 
 RATING = "rating"
 BEST_RATING = 5.0
@@ -36,6 +38,15 @@ def signals(pipeline: Mapping[str, Any]) -> dict[str, Signal]:
         "watched": Signal(watched, None, "Watched"),
         "liked": Signal(liked, BEST_RATING if liked == RATING else None, "Liked"),
     }
+
+
+def ranks_only(pipeline: Mapping[str, Any], surface: str) -> frozenset[str]:
+    """Heads of a surface that order items and promise no probability."""
+    surfaces = pipeline.get("surfaces")
+    described = surfaces.get(surface) if isinstance(surfaces, Mapping) else None
+    heads = described.get("heads") if isinstance(described, Mapping) else None
+    rows = [head for head in heads if isinstance(head, Mapping)] if isinstance(heads, list) else []
+    return frozenset(str(head.get("name")) for head in rows if head.get("calibrated") is False)
 
 
 def _choose(wanted: tuple[str, ...], weights: Mapping[str, float]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -11,9 +11,10 @@ from nicegui import ui
 from honeyguide.console.changes import Change, compare
 from honeyguide.console.frame import Page, fragment, on_act
 from honeyguide.console.render import render
+from honeyguide.console.signals import ranks_only, signals
 from honeyguide.schema.wire import Answer, SearchAnswer, ShownItem
 
-__all__ = ["SlateView"]
+__all__ = ["SlateView", "places_of"]
 
 _TO_NOTICE = """
 const place = document.querySelector(".notice-place");
@@ -37,6 +38,7 @@ class SlateView:
         self._after, self._on_board = after, on_board
         self._answer: Answer | SearchAnswer | None = None
         self._done: set[str] = set()
+        self._ranks_only: frozenset[str] = frozenset()
         self._lock = asyncio.Lock()
         self._notice = fragment("notice.html").classes("notice-place").props("role=status aria-live=polite")
         self._slot = ui.element("div").classes("slate-place")
@@ -59,7 +61,9 @@ class SlateView:
             self._draw(self._answer, None)
 
     async def _fill(self) -> None:
-        self._show(await self._ask(), None)
+        answer = await self._ask()
+        self._ranks_only = ranks_only(await self._page.hints(), answer.surface)
+        self._show(answer, None)
 
     def _show(self, answer: Answer | SearchAnswer, change: Change | None) -> None:
         self._answer = answer
@@ -71,7 +75,8 @@ class SlateView:
         self._slot.clear()
         with self._slot:
             board, done = set(self._page.tab.board), self._done
-            view = fragment("slate.html", answer=answer, change=change, board=board, done=done)
+            places = places_of(answer.items, self._ranks_only)
+            view = fragment("slate.html", answer=answer, change=change, board=board, done=done, places=places)
             on_act(view, self._act)
 
     async def _act(self, act: str, value: str) -> None:
@@ -104,7 +109,7 @@ class SlateView:
         title = item.title or item.item_id
 
         async def step() -> None:
-            signal = (await self._page.signals()).get(act)
+            signal = signals(await self._page.pipeline()).get(act)
             if signal is None:
                 return
             past = signal.past
@@ -127,6 +132,19 @@ class SlateView:
 
         if not await self._page.attempt(self._slot, step):
             self.say("")
+
+
+def places_of(items: Sequence[ShownItem], heads: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Head -> item -> its place by that head within the list, 1 = highest."""
+    return {
+        head: {
+            item.item_id: place
+            for place, item in enumerate(
+                sorted((item for item in items if head in item.heads), key=lambda item: -item.heads[head]), start=1
+            )
+        }
+        for head in heads
+    }
 
 
 def _detail(title: str, past: str, change: Change, answer: Answer | SearchAnswer) -> str:
