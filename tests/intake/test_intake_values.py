@@ -102,8 +102,7 @@ def test_numbers_agree_with_python(words):
             assert math.isnan(value)
             assert odd
         else:
-            assert value == expected
-            assert not (unreadable or odd)
+            assert (value, unreadable, odd) == (expected, False, False)
 
 
 def test_numbers_of_other_types():

@@ -188,7 +188,8 @@ def fetch(name: str, cache: Path | None = None, *, progress: Progress | None = N
             tables = load()
             sha256 = canonical_sha256(tables[dataset.main], dataset.canonical)
             if sha256 != dataset.sha256:
-                raise DataError(expected=f"SHA-256 {dataset.sha256}", got=sha256, do="The source has changed.")
+                got = f"other content (SHA-256 {sha256[:12]}..., not {dataset.sha256[:12]}...)"
+                raise DataError(expected="the pinned content", got=got, do="The source has changed.")
         except (DataError, KeyError, ValueError) as error:
             failures.append(f"{source}: {error.got if isinstance(error, DataError) else error}")
             continue

@@ -28,6 +28,7 @@ BROKEN = "\ufffd"
 """Stands before `<XX>` where the byte 0xXX was no UTF-8."""
 
 _SAMPLE_BYTES = 262_144
+_BLANK = " \t\r\n"
 _BLOCK_BYTES = 1 << 26
 _UNIT_SEPARATOR = "\x1f"
 _RECBOLE = re.compile(r"([^:\s]+):(token|token_seq|float|float_seq)")
@@ -186,7 +187,7 @@ def _text(path: Path, data: bytes, sample: bool) -> Raw:
     if not whole:
         data = data[: data.rfind(b"\n") + 1] or data
     text = _decoded(path, data)
-    if not text.strip():
+    if not text.strip(_BLANK):
         raise DataError(expected=f"rows in {path}", got="blank lines only", do="Export it again, with a header line.")
     return _records(path, text, sample)
 
@@ -203,7 +204,7 @@ def _unzipped(path: Path, sample: bool) -> tuple[bytes, bool]:
 def _decoded(path: Path, data: bytes) -> str:
     text = data.decode("utf-8", _MARK)
     if BROKEN in text:
-        lines = text.splitlines()
+        lines = _lines(text)
         broken = sum(BROKEN in line for line in lines)
         if 2 * broken > len(lines) or BROKEN in lines[0]:
             raise DataError(
@@ -216,7 +217,7 @@ def _decoded(path: Path, data: bytes) -> str:
 
 def _records(path: Path, text: str, sample: bool) -> Raw:
     start = text[:_SAMPLE_BYTES].lstrip("\r\n")
-    lines = [line for line in start.splitlines()[:200] if line.strip()]
+    lines = [line for line in _lines(start)[:200] if line.strip(_BLANK)]
     first = lines[0]
     notes: list[str] = []
     kinds = [_RECBOLE.fullmatch(cell.strip()) for cell in first.split("\t")]
@@ -310,13 +311,18 @@ def _header_cells(text: str, delimiter: str, quoted: bool) -> list[str]:
         records = csv.reader(io.StringIO(text[:_SAMPLE_BYTES].lstrip("\r\n")), delimiter=delimiter)
         return next((record for record in records if any(cell.strip() for cell in record)), [""])
     except csv.Error:
-        return text.lstrip("\r\n").splitlines()[0].split(delimiter)
+        return _lines(text.lstrip("\r\n"))[0].split(delimiter)
+
+
+def _lines(text: str) -> list[str]:
+    # Not str.splitlines, which also cuts at form feeds and Unicode separators inside values.
+    return re.split("\r\n|\n|\r", text)
 
 
 def _balanced_lines(text: str) -> tuple[str, npt.NDArray[np.int64], list[RefusedLine]]:
     """The lines whose quotes pair up, their numbers, and the others as refused lines."""
     good, numbers, refused = [], [], []
-    for number, line in enumerate(re.split("\r\n|\n|\r", text), 1):
+    for number, line in enumerate(_lines(text), 1):
         if line.count('"') % 2:
             refused.append(RefusedLine(number, line, "A quote is opened and never closed."))
         else:
@@ -338,7 +344,7 @@ def _parse(
 
     def odd(row: Any) -> str:
         nonlocal blank
-        if row.text.strip(" \t\r\n"):
+        if row.text.strip(_BLANK):
             detail = f"{row.actual_columns} cells where the header has {row.expected_columns}."
             refused.append(RefusedLine(row.number, row.text, detail))
         else:
