@@ -204,7 +204,7 @@ def _unzipped(path: Path, sample: bool) -> tuple[bytes, bool]:
 def _decoded(path: Path, data: bytes) -> str:
     text = data.decode("utf-8", _MARK)
     if BROKEN in text:
-        lines = _lines(text)
+        lines = [line for line in _lines(text) if line.strip(_BLANK)]
         broken = sum(BROKEN in line for line in lines)
         if 2 * broken > len(lines) or BROKEN in lines[0]:
             raise DataError(
