@@ -142,8 +142,10 @@ class OnlineState:
                 do="Run `honeyguide build` again.",
             )
         plan = Plan.of(FeatureSet.from_config(state["features"]), tuple(state["actions"]))
-        # Kernels are compiled for plain arrays; the view keeps the map alive.
-        arrays = _Arrays(**{name: np.asarray(array) for name, array in mapped.items()})
+        # Kernels are compiled for plain arrays and aligned records; the views keep the map alive. A file does not say
+        # that its records are aligned.
+        plain = {name: np.asarray(array) for name, array in mapped.items()}
+        arrays = _Arrays(**{name: a.view(w.EVENT) if a.dtype.names else a for name, a in plain.items()})
         return cls(plan, catalog, arrays, state["clock_us"])
 
     @property
