@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.errors import DataError
-from honeyguide.intake.catalog import items_table
+from honeyguide.intake.catalog import items_table, load_users
 from honeyguide.intake.events import from_log, impressions_from_log, interactions, load_events
 from honeyguide.intake.quality import REASONS
 from honeyguide.schema import columns as c
@@ -183,6 +184,27 @@ def test_unknown_items_become_bare_or_are_refused(engine, tmp_path):
     strict = load_events(engine, path, items=catalog, unknown_item="quarantine", now=NOW)
     assert strict.report.reasons == {"unknown_item": 2}
     assert strict.bare_items.num_rows == 0
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not shutil.which("java"), reason="no Java runtime on the PATH, which Spark needs")
+def test_spark_gives_the_same_events(engine, tmp_path):
+    spark = pytest.importorskip("honeyguide.engines.tables.spark", reason="pyspark is not installed").SparkTables()
+    lines = [
+        f"u{k % 3},i\\{k % 5},{'rating' if k % 2 else 'view'},{k % 7 / 3 + 0.1},{AT + k % 11},n\x1f{k % 2}"
+        for k in range(200)
+    ]
+    path = _csv(tmp_path / "e.csv", "\n".join(["user,item,action,value,time,note", *lines]))
+    try:
+        loads = [load_events(tables, path, now=NOW) for tables in (engine, spark)]
+        users = _csv(tmp_path / "u.csv", "user_id,age\n1,2\n2,3\n1,4\n1,4\n")
+        people = [load_users(tables, users, now=NOW) for tables in (engine, spark)]
+    finally:
+        spark.close()
+    assert loads[0].events.equals(loads[1].events)
+    assert loads[0].quarantine.equals(loads[1].quarantine)
+    assert people[0].users.equals(people[1].users)
+    assert people[0].report == people[1].report
 
 
 @settings(max_examples=30, deadline=None)

@@ -341,8 +341,9 @@ def _plain(value: Any) -> str | float | int | bool | None:
 def put_items(items: pa.Table, payloads: Sequence[bytes]) -> pa.Table:
     """Fold the log's `item` records into Items: replaced in place or appended, so that rows keep their numbers.
 
-    A payload is a msgpack map of `wire.Item` fields; `known_at` (microseconds) may stand beside them. Without it a
-    changed item keeps the one it had and a new one gets the start of its year. The last payload of an id counts.
+    A payload is a msgpack map of `wire.Item` fields (`attributes` as a map or as JSON text); `known_at` (microseconds)
+    may stand beside them. Without it a changed item keeps the one it had and a new one gets the start of its year. The
+    last payload of an id counts.
     """
     import pyarrow as pa
 
@@ -351,6 +352,8 @@ def put_items(items: pa.Table, payloads: Sequence[bytes]) -> pa.Table:
     for payload in payloads:
         fields = decode(payload)
         moment = fields.pop(c.KNOWN_AT, None)
+        if isinstance(fields.get(c.ATTRIBUTES), str):
+            fields[c.ATTRIBUTES] = msgspec.json.decode(fields[c.ATTRIBUTES])
         item = msgspec.convert(fields, Item)
         newest[item.item_id] = (item, moment)
     row_of = {key: row for row, key in enumerate(items[c.ITEM_ID].to_pylist())}

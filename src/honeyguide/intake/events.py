@@ -25,6 +25,7 @@ from honeyguide.schema.tables import EVENTS, IMPRESSIONS, Table
 from honeyguide.schema.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import ibis.expr.types as ir
     import pyarrow as pa
 
 __all__ = ["EventsLoad", "from_log", "impressions_from_log", "interactions", "load_events"]
@@ -32,6 +33,7 @@ __all__ = ["EventsLoad", "from_log", "impressions_from_log", "interactions", "lo
 RATING = "rating"
 YEAR_1990_US = 631_152_000_000_000
 _MAX_POSITION = 1_000_000
+_CELL_END = "\x1f"
 # Scales in use; the smallest that nearly all ratings fit is taken for the file's.
 _SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 10.0), (0.0, 10.0), (-10.0, 10.0), (0.0, 100.0))
 _SCALE_ROWS, _SCALE_SHARE, _TOP_SHARE = 1000, 0.999, 0.01
@@ -203,26 +205,42 @@ def _unique_ids(engine: TablesEngine, gate: Gate, columns: Mapping[str, pa.Array
     import ibis
     import pyarrow as pa
 
-    rows = np.flatnonzero(gate.passing)
-    at = pa.array(rows)
-    given = columns.get(c.EVENT_ID, pa.nulls(n, pa.string())).take(at)
-    content = values.objects(pa.table({name: array.take(at) for name, array in columns.items() if name != c.EVENT_ID}))
-    keyed = engine.table(pa.table({c.ROW_NUMBER: at, c.EVENT_ID: given, c.RAW: content}), "rows")
-    identity = ibis.coalesce(keyed[c.EVENT_ID], keyed[c.RAW].hexdigest("md5"))
-    first = (
-        keyed.select(keyed[c.ROW_NUMBER], identity.name(c.EVENT_ID))
-        .group_by(c.EVENT_ID)
-        .aggregate(keyed[c.ROW_NUMBER].min().name(c.ROW_NUMBER))
-        .order_by(c.ROW_NUMBER)
-    )
-    kept = engine.arrow(first)
+    at = pa.array(np.flatnonzero(gate.passing))
+    plain = {name: _exact(array) for name, array in columns.items() if array.null_count < n or name == c.USER_ID}
+    everyone = len(at) == n
+    rows = pa.table({c.ROW_NUMBER: at} | {name: a if everyone else a.take(at) for name, a in plain.items()})
+    keyed = engine.table(rows, "rows")
+    cells = [_escaped(keyed[name]) for name in sorted(plain) if name != c.EVENT_ID]
+    identity = ibis.literal("").concat(*cells).hexdigest("md5")
+    if c.EVENT_ID in plain:
+        identity = ibis.coalesce(keyed[c.EVENT_ID], identity)
+    named = keyed.select(keyed[c.ROW_NUMBER], identity.name(c.EVENT_ID))
+    kept = engine.arrow(named.group_by(c.EVENT_ID).aggregate(named[c.ROW_NUMBER].min().name(c.ROW_NUMBER)))
     where = kept[c.ROW_NUMBER].to_numpy()
-    gate.refuse(~np.isin(np.arange(n), where), "duplicate")
     place = np.full(n, -1, np.int64)
     place[where] = np.arange(len(where))
+    gate.refuse(place < 0, "duplicate")
     ids = kept[c.EVENT_ID].combine_chunks()
     gate.refuse(_spread(_longer(ids, MAX_ID_LENGTH), place), "id_too_long")
     return ids.take(pa.array(place, mask=place < 0))
+
+
+def _exact(array: pa.Array) -> pa.Array:
+    # Engines print floats each in its own way; their bits they print alike.
+    import pyarrow as pa
+    import pyarrow.types as t
+
+    return array.view(pa.int64()) if t.is_floating(array.type) else array
+
+
+def _escaped(column: ir.Value) -> ir.StringValue:
+    """A cell under its name, so that no two different rows read the same when joined."""
+    import ibis
+
+    cell = column.cast("string")
+    if column.type().is_string():
+        cell = cell.replace("\\", "\\\\").replace(_CELL_END, "\\e")
+    return ibis.coalesce(ibis.literal(f"{column.get_name()}=").concat(cell, _CELL_END), "")
 
 
 def _spread(flags: npt.NDArray[np.bool_], place: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
