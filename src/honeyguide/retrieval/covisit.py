@@ -63,8 +63,8 @@ class RP3betaConfig(BaseModel):
 
     alpha: float = Field(default=1.0, ge=0, le=3, description="power of the transition probabilities")
     beta: float = Field(default=0.4, ge=0, le=3, description="power by which popular items are held back")
-    width: int = Field(default=300, ge=1, le=5_000, description="neighbours kept per item")
-    history: HistoryConfig = HistoryConfig(step_power=0.5)
+    width: int = Field(default=500, ge=1, le=5_000, description="neighbours kept per item")
+    history: HistoryConfig = HistoryConfig(step_power=0.6, newest=100)
     trend: TrendConfig = TrendConfig()
 
 

@@ -164,8 +164,8 @@ class ALSConfig(BaseModel):
     epochs: int = Field(default=8, ge=1, le=200)
     cg_steps: int = Field(default=3, ge=1, le=100, description="conjugate gradient steps per row and epoch")
     fold_in_steps: int = Field(default=10, ge=1, le=100, description="the same when a history is folded in")
-    history: HistoryConfig = HistoryConfig(step_power=0.3, newest=500)
-    trend: TrendConfig = TrendConfig()
+    history: HistoryConfig = HistoryConfig(step_power=0.5, newest=500)
+    trend: TrendConfig = TrendConfig(prior_events=20.0, power=0.5)
 
 
 class ALS(Personal):
