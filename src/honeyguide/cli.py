@@ -70,6 +70,9 @@ def init(
         Path | None, typer.Option(help="The catalog. Without it, bare items are made of the events.")
     ] = None,
     users: Annotated[Path | None, typer.Option(help="Facts about people.")] = None,
+    facts: Annotated[
+        Path | None, typer.Option(help="More facts about items, joined by title and year (such as film-facts).")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The workspace's name (default: the folder's).")] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +81,7 @@ def init(
     from honeyguide.flows.create import create
 
     with render.progress(quiet=as_json) as progress:
-        report = create(folder, events=events, items=items, users=users, name=name, progress=progress)
+        report = create(folder, events=events, items=items, users=users, facts=facts, name=name, progress=progress)
     render.created(report, as_json=as_json)
 
 

@@ -22,6 +22,7 @@ from honeyguide.intake.catalog import bare_items, load_items, load_users
 from honeyguide.intake.events import load_events
 from honeyguide.intake.evidence import evidence
 from honeyguide.intake.quality import Report
+from honeyguide.intake.titles import enrich_items
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS
 
@@ -40,12 +41,12 @@ WEIGHTS = {"view": 0.3, "impression": 0.0, "hide": 0.0, "dislike": 0.0, "skip": 
 
 
 def create(
-    folder: Path, *, events: Path, items: Path | None = None, users: Path | None = None, name: str | None = None,
-    progress: Progress | None = None,
+    folder: Path, *, events: Path, items: Path | None = None, users: Path | None = None, facts: Path | None = None,
+    name: str | None = None, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Make a workspace of files; returns the report of `honeyguide init`. Nothing is left behind if it fails."""
     tell: Progress = progress or (lambda what, done, total: None)
-    for path in (events, items, users):
+    for path in (events, items, users, facts):
         if path is not None and not path.exists():
             raise DataError(expected=f"a file at {path}", got="nothing there", do="Check the path.")
     existed = Path(folder).exists()
@@ -53,7 +54,7 @@ def create(
         layout = Layout.create(folder)
     try:
         with disk_errors(layout.root):
-            return _fill(layout, events, items, users, name or layout.root.resolve().name, tell)
+            return _fill(layout, events, items, users, facts, name or layout.root.resolve().name, tell)
     except BaseException:
         # A half-made workspace would be taken for a whole one.
         for child in layout.root.iterdir():
@@ -64,20 +65,22 @@ def create(
 
 
 def _fill(
-    layout: Layout, events: Path, items: Path | None, users: Path | None, name: str, tell: Progress
+    layout: Layout, events: Path, items: Path | None, users: Path | None, facts: Path | None, name: str, tell: Progress
 ) -> dict[str, Any]:
     import pyarrow as pa
 
     now = time.time_ns() // 1000
     reports: list[Report] = []
     quarantines: list[pa.Table] = []
+    extra: list[str] = []
     with DuckDBTables(DuckDBConfig(temp_folder=layout.scratch)) as engine:
         tables = Snapshots(layout.tables, engine)
         catalog: pa.Table | None = None
         tell("items", 0, 1)
         if items is not None:
             loaded = load_items(engine, items, now=now)
-            catalog, _ = loaded.items, reports.append(loaded.report)
+            catalog = loaded.items
+            reports.append(loaded.report)
             quarantines.append(loaded.quarantine)
         tell("items", 1, 1)
         tell("events", 0, 1)
@@ -95,11 +98,15 @@ def _fill(
             catalog = bare_items(log.events, ITEMS.arrow().empty_table()[c.ITEM_ID])
         else:
             catalog = pa.concat_tables([catalog, log.bare_items])
+        if facts is not None:
+            catalog, found_facts = _enriched(engine, catalog, log.events, facts, now)
+            extra.append(found_facts)
         people: pa.Table | None = None
         if users is not None:
             tell("users", 0, 1)
             read = load_users(engine, users, now=now)
-            people, _ = read.users, reports.append(read.report)
+            people = read.users
+            reports.append(read.report)
             quarantines.append(read.quarantine)
             tell("users", 1, 1)
         tell("writing tables", 0, 1)
@@ -115,13 +122,24 @@ def _fill(
     atomic_write(layout.config, text.encode())
     WorkspaceConfig.load(layout.config)
     found = evidence(log.events, None)
+    atomic_write(layout.root / "loads.json", json.dumps([load_line(report) for report in reports]).encode())
     return {
         "workspace": str(layout.root),
         "mapping": [line for report in reports for line in _mapping(report)],
         "loads": [load_line(report) for report in reports],
         "evidence": {"level": found.level, "facts": list(found.facts), "numbers": dict(found.numbers)},
-        "notes": [*notes, *said],
+        "notes": [*notes, *extra, *said],
     }
+
+
+def _enriched(engine: DuckDBTables, catalog: pa.Table, events: pa.Table, facts: Path, now: int) -> tuple[pa.Table, str]:
+    """The catalog with more facts, joined by title and year, and how much of the events that reaches."""
+    import pyarrow.compute as pc
+
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(events[c.ITEM_ID]).to_pylist()}
+    weights = [float(counts.get(item_id, 0)) for item_id in catalog[c.ITEM_ID].to_pylist()]
+    joined, share = enrich_items(catalog, load_items(engine, facts, now=now).items, weights)
+    return joined, f"{share:.1%} of the events are of items that found more facts in {facts.name}, by title and year."
 
 
 def load_line(report: Report) -> dict[str, Any]:

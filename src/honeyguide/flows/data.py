@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +18,13 @@ from honeyguide.flows.layout import Layout
 from honeyguide.intake.catalog import catalog_view, put_items
 from honeyguide.intake.events import from_log, interactions
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import EVENTS, ITEMS, USERS
+from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
 from honeyguide.schema.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Dataset", "Segments", "load", "read_log"]
+__all__ = ["Dataset", "Segments", "load", "read_log", "typed"]
 
 _PAGE = 50_000
 
@@ -91,13 +90,18 @@ def _segments(users: pa.Table, vocabulary: Vocabulary, by: Sequence[str]) -> Seg
     return Segments(tuple(by), tuple(names), of_user)
 
 
+def typed(tables: Snapshots, table: Table) -> pa.Table:
+    """The newest snapshot under the schema's own types (a file does not keep which columns may be null); or no rows."""
+    schema = table.arrow()
+    return tables.read(table.name).cast(schema) if tables.find(table.name) else schema.empty_table()
+
+
 def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -> Dataset:
     """The newest snapshots of Events, Items and Users with the log's events and item changes folded in."""
     import pyarrow as pa
 
     tables = Snapshots(layout.tables)
-    events, items = tables.read(EVENTS.name), tables.read(ITEMS.name)
-    users = tables.read(USERS.name) if tables.find(USERS.name) else USERS.arrow().empty_table()
+    events, items, users = (typed(tables, table) for table in (EVENTS, ITEMS, USERS))
     snapshots = {
         name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)
     }
@@ -126,8 +130,3 @@ def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -
         snapshots=snapshots,
         log_offset=offset,
     )
-
-
-def users_of(folder: Path) -> Vocabulary:
-    """The vocabulary of people that a build saved."""
-    return Vocabulary.load(folder / "users.json")

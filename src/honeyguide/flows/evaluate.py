@@ -24,6 +24,7 @@ from honeyguide.evaluation.split import Trial, global_split, global_trial, leave
 from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.build import Prepared, prepare
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.evaluation_report import path
 from honeyguide.flows.fit import content
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
@@ -33,7 +34,7 @@ from honeyguide.retrieval.tune import pick, quality
 from honeyguide.schema import columns as c
 from honeyguide.slate.explore import ExploreConfig
 
-__all__ = ["BASELINES", "METRICS", "evaluate", "newest"]
+__all__ = ["BASELINES", "METRICS", "evaluate"]
 
 METRICS: tuple[Metric | ListMetric, ...] = (
     nDCG(10), Recall(20), HitRate(10), Coverage(20), Novelty(20), Diversity(20),
@@ -84,14 +85,8 @@ def evaluate(folder: str | Any, *, progress: Progress | None = None) -> dict[str
         "differences": [_difference(row) for row in rows if " minus " in row[c.SYSTEM]],
         "notes": notes,
     }
-    atomic_write(layout.reports / "evaluation.json", msgspec.json.format(msgspec.json.encode(report)))
+    atomic_write(path(layout), msgspec.json.format(msgspec.json.encode(report)))
     return report
-
-
-def newest(layout: Layout) -> dict[str, Any]:
-    """The newest evaluation report, {} if there is none."""
-    path = layout.reports / "evaluation.json"
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _difference(row: dict[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,13 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """The event log that serving appends to."""
+        """The log of events and item changes that serving appends to."""
         return self.root / "log" / "events.sqlite"
+
+    @property
+    def impressions(self) -> Path:
+        """The log of what was shown; apart, so that a click never waits for it."""
+        return self.root / "log" / "impressions.sqlite"
 
     @property
     def artifacts(self) -> Path:

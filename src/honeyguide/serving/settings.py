@@ -15,7 +15,7 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8000  # 0: any free one
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080  # 0: any free one
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     api_keys: tuple[Annotated[str, Field(min_length=8)], ...] = ()  # none: open to whoever reaches the port
     max_body_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 1 << 20

@@ -1,0 +1,352 @@
+"""The request path on one screen: a line per stage, a deadline between them, and a fallback that always answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged
+from honeyguide.engines.log.keys import time_key
+from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
+from honeyguide.flows.pipeline import ranker_matrix
+from honeyguide.retrieval.lexical import highlight
+from honeyguide.schema.wire import (
+    Answer,
+    FacetCount,
+    RecommendRequest,
+    SearchAnswer,
+    SearchRequest,
+    ShownItem,
+)
+from honeyguide.serving.deadline import Deadline
+from honeyguide.slate.compose import SlateResult
+from honeyguide.understanding.query import correct, natural_title
+
+if TYPE_CHECKING:
+    from honeyguide.flows.live import Live, Surface
+
+__all__ = ["Ask", "recommend", "search"]
+
+_logger = structlog.get_logger("honeyguide.answer")
+_NO_ROWS: I32 = np.zeros(0, np.int32)
+SEEN_LIMIT = 10_000
+"""Newest events of a person that count as seen."""
+BECAUSE = 0.35
+"""Cosine from which an item of the history is given as a reason."""
+SEARCH_DEADLINE_MS = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request in rows."""
+
+    request: RecommendRequest
+    request_id: str
+    user: int  # -1 unknown
+    now_us: int
+    items: I32  # the history or the seeds, oldest first
+    weights: F32
+    at: I64
+    seen: I32
+    exclude: I32
+    segment: int
+
+    def queries(self) -> Queries:
+        """The request as a batch of one."""
+        return Queries(
+            np.array([0, len(self.items)], np.int64), self.items, self.weights, self.at,
+            np.array([self.now_us], np.int64), np.array([self.segment], np.int32),
+            Ragged(np.array([0, len(self.exclude)], np.int64), self.exclude),
+        )  # fmt: skip
+
+
+def recommend(live: Live, request: RecommendRequest) -> Answer:
+    """A slate. What is late or fails falls back to what is popular, and the answer says so."""
+    surface = live.surfaces.get(request.surface) or _unknown_surface(live, request.surface)
+    deadline = Deadline(surface.config.deadline_ms)
+    ask = resolve(live, surface, request)
+    pool: Pool | None = None
+    scores: F64 | None = None
+    fallback: str | None = None
+    try:
+        deadline.check("resolve")
+        pool = retrieve(live, surface, ask)
+        deadline.check("retrieve")
+        scores = rank(live, surface, ask, pool, deadline)
+        slate = compose(surface, ask, pool, scores)
+        deadline.check("slate")
+    except RequestError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one place where a failing stage must not fail the answer
+        fallback = _named(error)
+        pool, scores = popular(live, surface, ask), None
+        slate = compose(surface, ask, pool, None)
+        deadline.note("fallback")
+    answer = present(live, ask, pool, scores, slate, fallback)
+    deadline.note("present")
+    answer.stage_us = deadline.stage_us
+    return answer
+
+
+def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
+    """Ids to rows, and the history (or the seeds) that the question is made of."""
+    user = live.users.row(request.user_id) if request.user_id is not None else -1
+    now = live.now_us()
+    past = live.online.history(user, SEEN_LIMIT, now)
+    kind = surface.config.kind
+    if kind == "home":
+        newest = slice(max(len(past.items) - surface.config.history, 0), None)
+        items, weights, at = past.items[newest], past.weights[newest], past.at[newest]
+        seeds = _NO_ROWS
+    else:
+        seeds = _seeds(live, request, kind)
+        items, weights = seeds, np.ones(len(seeds), np.float32)
+        at = np.full(len(seeds), now - 1, np.int64)
+    seen = past.items if surface.slate.rules.hide_seen else _NO_ROWS
+    exclude = np.concatenate([seen, seeds]) if len(seeds) else seen
+    return Ask(
+        request, request.request_id or time_key(), user, now, items, weights, at, seen, exclude,
+        live.segment(user, request.context),
+    )  # fmt: skip
+
+
+def _seeds(live: Live, request: RecommendRequest, kind: str) -> I32:
+    wanted = [request.item_id] if kind == "item" else request.board_items
+    if not wanted or wanted[0] is None:
+        needs = "item_id" if kind == "item" else "board_items"
+        raise RequestError(
+            expected=f"{needs} for the surface {request.surface!r}", got="none", do=f"Send {needs}, or ask for home."
+        )
+    rows = live.catalog.items.rows(str(item_id) for item_id in wanted)
+    known = rows[rows >= 0]
+    if not len(known):
+        raise NotFoundError(
+            expected="items of the catalog", got=", ".join(map(repr, wanted[:3])), do="PUT /v1/items/{id} adds an item."
+        )
+    return np.asarray(known, np.int32)
+
+
+def retrieve(live: Live, surface: Surface, ask: Ask) -> Pool:
+    """Candidates of all sources; for seeds that no event speaks for yet, items with like texts."""
+    pool = live.pipeline.pool(ask.queries(), surface.config.candidates)
+    if surface.config.kind == "home" or not _only_popular(pool):
+        return pool
+    like = live.lexical.like(live.item(int(ask.items[-1])), surface.config.candidates)
+    return Pool(like.items, like.scores, like.scores[:, :, None], ("text",))
+
+
+def _only_popular(pool: Pool) -> bool:
+    others = [i for i, name in enumerate(pool.sources) if name != "popular"]
+    return bool(np.isnan(pool.source_scores[0][:, others]).all())
+
+
+def rank(live: Live, surface: Surface, ask: Ask, pool: Pool, deadline: Deadline) -> F64:
+    """The heads' scores of every candidate (n, heads)."""
+    ranker, utility = live.pipeline.ranker, surface.slate.utility
+    items = pool.items[0]
+    if ranker is None or not (utility.weights or utility.rank_weights):
+        return np.full((len(items), len(live.pipeline.heads)), np.nan)
+    features = live.online.read(ask.user, items, ask.now_us, ask.items, ask.weights, ask.at)
+    deadline.check("features")
+    scores = ranker.score(ranker_matrix(features, pool))
+    deadline.check("rank")
+    return scores
+
+
+def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> SlateResult:
+    """Rules, utility, diversity, pins, exploration: in this order. Without scores: the order of the pool."""
+    composer = surface.popular if scores is None else surface.composer
+    if scores is None:
+        scores = np.zeros((pool.items.shape[1], 0))
+    return composer.compose(
+        pool.items[0],
+        scores=scores,
+        blend=pool.blend[0],
+        k=ask.request.k,
+        request_id=ask.request_id,
+        seen=ask.seen,
+        filters=ask.request.filters,
+    )
+
+
+def popular(live: Live, surface: Surface, ask: Ask) -> Pool:
+    """What everybody can be shown, from the fallback source alone."""
+    blend = live.pipeline.blend
+    source = blend.sources.get(blend.config.fallback)
+    if source is None:
+        order = np.argsort(-live.popularity, kind="stable")[: surface.config.candidates].astype(np.int32)
+        return Pool(order[None], live.popularity[order][None], live.popularity[order][None, :, None], ("popular",))
+    found = source.retrieve(ask.queries(), surface.config.candidates)
+    return Pool(found.items, found.scores, found.scores[:, :, None], (source.name,))
+
+
+def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateResult, fallback: str | None) -> Answer:
+    """The slate as it travels: titles, sources, heads and the reason for each item."""
+    heads = live.pipeline.heads if scores is not None else {}
+    told = {name: column for column, (name, calibrated) in enumerate(heads.items()) if calibrated}
+    because = _because(live, ask, slate.rows)
+    brought = ~np.isnan(pool.source_scores[0])
+    catalog = live.catalog
+    shown = []
+    for slot, (row, index) in enumerate(zip(slate.rows.tolist(), slate.index.tolist(), strict=True)):
+        sources = [pool.sources[s] for s in np.flatnonzero(brought[index]).tolist()] if index >= 0 else []
+        values = (
+            {name: round(float(scores[index, column]), 4) for name, column in told.items()}
+            if scores is not None and index >= 0 and scores[index, 0] == scores[index, 0]
+            else {}
+        )
+        pinned, explored = bool(slate.pinned[slot]), bool(slate.explored[slot])
+        why = because[slot]
+        utility = float(slate.utility[slot])
+        shown.append(
+            ShownItem(
+                item_id=catalog.items.id(row),
+                position=slot + 1,
+                score=round(utility, 6) if utility == utility else 0.0,
+                propensity=float(slate.propensity[slot]),
+                reason=_reason(live, ask, why, sources, pinned, explored),
+                sources=sources,
+                heads=values,
+                pinned=pinned,
+                explored=explored,
+                because=[catalog.items.id(i) for i in why],
+                **_facts(live, row),
+            )
+        )
+    return Answer(
+        ask.request_id, ask.request.surface, live.policy_version, live.build_id, shown,
+        list_propensity=slate.list_propensity, fallback=fallback, dropped=slate.dropped,
+    )  # fmt: skip
+
+
+def _facts(live: Live, row: int) -> dict[str, Any]:
+    catalog = live.catalog
+    year = catalog.year[row]
+    return {
+        "title": natural_title(catalog.title[row]) or catalog.items.id(row),
+        "year": int(year) if year == year else None,
+        "categories": [catalog.category_names[code] for code in catalog.category.row(row).tolist()],
+        "people": [catalog.people_names[code] for code in catalog.people.row(row)[:4].tolist()],
+    }
+
+
+def _because(live: Live, ask: Ask, rows: I32) -> list[list[int]]:
+    """For each item, the one or two of the history or the seeds that are nearest to it."""
+    vectors = live.pipeline.vectors
+    if vectors is None or not len(ask.items) or not len(rows):
+        return [[] for _ in rows]
+    items = ask.items[(ask.items >= 0) & (ask.items < len(vectors))]
+    inside = rows < len(vectors)
+    if not len(items):
+        return [[] for _ in rows]
+    cosine = vectors[np.where(inside, rows, 0)] @ vectors[items].T
+    first = np.argmax(cosine, axis=1)
+    best = cosine[np.arange(len(rows)), first]
+    return [
+        [int(items[place])] if ok and near >= BECAUSE else []
+        for place, near, ok in zip(first.tolist(), best.tolist(), inside.tolist(), strict=True)
+    ]
+
+
+def _reason(live: Live, ask: Ask, why: list[int], sources: list[str], pinned: bool, explored: bool) -> str:
+    if pinned:
+        return "Placed here by a rule"
+    if explored:
+        return "Something new to try"
+    if why:
+        title = natural_title(live.catalog.title[why[0]]) or live.catalog.items.id(why[0])
+        return f"Because of {title}" if ask.request.surface == "home" else f"Goes with {title}"
+    if sources == ["text"]:
+        return "Similar words, people and genres"
+    if ask.user < 0 or not len(ask.items):
+        return "Popular among people like you" if ask.segment >= 0 else "Popular right now"
+    return "Fits what you watched lately" if sources != ["popular"] else "Popular right now"
+
+
+def _named(error: Exception) -> str:
+    if not isinstance(error, HoneyguideError):
+        _logger.error("a stage failed; popular items are shown", exc_info=error)
+        return "popular: a stage failed"
+    return f"popular: {type(error).__name__.removesuffix('Error')}"
+
+
+def _unknown_surface(live: Live, name: str) -> Surface:
+    raise NotFoundError(
+        expected=f"a surface of this workspace ({', '.join(live.surfaces)})", got=repr(name), do="Name one of them."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ search
+
+
+def search(live: Live, request: SearchRequest) -> SearchAnswer:
+    """Hits by words, with facets; where nothing is found, what the query may have meant."""
+    deadline = Deadline(SEARCH_DEADLINE_MS)
+    corrected: str | None = None
+    _check_ranges(live, request)
+    hits = live.text.search(request.query, request.k, offset=request.offset, filters=request.filters, facets=True)
+    deadline.note("retrieve")
+    suggestion = correct(request.query, live.words) if len(request.query) <= 200 else None
+    if suggestion is not None:
+        again = live.text.search(
+            suggestion.corrected, request.k, offset=request.offset, filters=request.filters, facets=True
+        )
+        if again.total:
+            hits, corrected = again, suggestion.corrected
+    deadline.note("understand")
+    query = corrected or request.query
+    shown = [
+        ShownItem(
+            item_id=live.catalog.items.id(row),
+            position=request.offset + slot + 1,
+            score=round(float(score), 4),
+            propensity=1.0,
+            reason=_matched(live, query, row),
+            sources=["lexical"],
+            highlight=highlight(natural_title(live.catalog.title[row]) or live.catalog.items.id(row), query),
+            **_facts(live, row),
+        )
+        for slot, (row, score) in enumerate(zip(hits.rows.tolist(), hits.scores.tolist(), strict=True))
+    ]
+    deadline.note("present")
+    return SearchAnswer(
+        request_id=request.request_id or time_key(),
+        surface="search",
+        policy_version=live.policy_version,
+        build_id=live.build_id,
+        query=request.query,
+        total=hits.total,
+        items=shown,
+        facets={name: [FacetCount(value, count) for value, count in counts] for name, counts in hits.facets.items()},
+        corrected=corrected,
+        stage_us=deadline.stage_us,
+    )
+
+
+def _check_ranges(live: Live, request: SearchRequest) -> None:
+    # The rules of any surface hold the checks of a filter; an upside-down range is refused alike everywhere.
+    next(iter(live.surfaces.values())).composer.rules.barred(request.filters)
+
+
+_WORDS = re.compile(r"\w+")
+
+
+def _matched(live: Live, query: str, row: int) -> str:
+    """Where the words were found, for a person."""
+    catalog = live.catalog
+    words = {word for word in _WORDS.findall(query.lower()) if len(word) > 1}
+    if words & set(_WORDS.findall(catalog.title[row].lower())):
+        return "Words in the title"
+    for code in catalog.people.row(row).tolist():
+        if words & set(_WORDS.findall(catalog.people_names[code].lower())):
+            return f"With {catalog.people_names[code]}"
+    for code in catalog.category.row(row).tolist():
+        if words & set(_WORDS.findall(catalog.category_names[code].lower())):
+            return f"In {catalog.category_names[code]}"
+    if words & set(_WORDS.findall(catalog.description[row].lower())):
+        return "Words in the description"
+    return "Similar spelling"

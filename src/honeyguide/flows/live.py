@@ -1,0 +1,278 @@
+"""What one process knows: a build, and everything the log has brought since. State is a fold of the log.
+
+Nothing here is written anywhere: a restart, or a second worker, reads the same build and log and knows the same.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from honeyguide.contracts import F32, CatalogView, EventLog
+from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.errors import BuildError
+from honeyguide.features.definition import FeatureSet
+from honeyguide.features.online import OnlineState
+from honeyguide.flows.build import Manifest
+from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
+from honeyguide.flows.data import Segments
+from honeyguide.flows.layout import Layout
+from honeyguide.flows.pipeline import Pipeline, load_blend, load_sources, ranker_columns, serviceable
+from honeyguide.intake.catalog import catalog_view, put_items, wire_items
+from honeyguide.ranking.trees import TreesRanker
+from honeyguide.retrieval.blend import BlendConfig
+from honeyguide.retrieval.lexical import LexicalSource
+from honeyguide.schema import columns as c
+from honeyguide.schema.tables import ITEMS
+from honeyguide.schema.vocabulary import Vocabulary
+from honeyguide.schema.wire import Item
+from honeyguide.serving.record import EVENT, ITEM, decode_event
+from honeyguide.slate.compose import Composer, SlateConfig
+from honeyguide.understanding.query import Vocabulary as Words
+from honeyguide.understanding.suggest import Suggester
+
+__all__ = ["Live", "Surface", "load_manifest"]
+
+_PAGE = 20_000
+
+
+def load_manifest(layout: Layout, build_id: str | None = None) -> Manifest:
+    """The manifest of a build (default: the one in service)."""
+    path = layout.manifest(build_id or layout.current_build())
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BuildError(
+            expected=f"a build's manifest in {path}", got=str(error), do="Run `honeyguide build`, or roll back."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A surface as it is served: its configuration, and the slate that the heads in service allow."""
+
+    name: str
+    config: SurfaceConfig
+    slate: SlateConfig
+    composer: Composer
+    popular: Composer  # the fallback: the same rules, the order of popularity, nothing else
+
+
+class Live:
+    """A build with the events and items that came after it. Not thread-safe: one event loop, or one caller, owns it."""
+
+    def __init__(self, layout: Layout, config: WorkspaceConfig, log: EventLog | None) -> None:
+        self.layout, self.config, self.log = layout, config, log
+        self.manifest = manifest = load_manifest(layout)
+        self.build_id = manifest.build_id
+        self.policy_version = config.policy_version(self.build_id)
+        folders = {name: layout.root / place for name, place in manifest.folders.items()}
+        gone = [name for name, folder in folders.items() if not folder.is_dir()]
+        if gone:
+            raise BuildError(
+                expected=f"the artifacts of {self.build_id}", got=f"no {', '.join(gone)}", do="Run `honeyguide build`."
+            )
+        self.items_table = pq.read_table(folders["catalog"] / "items.parquet").cast(ITEMS.arrow())
+        catalog = catalog_view(self.items_table)
+        self.users = Vocabulary.load(folders["catalog"] / "users.json")
+        self.segments = _load_segments(folders["catalog"])
+        features = FeatureSet.from_config(manifest.features)
+        blend = load_blend(load_sources(config.sources, folders), BlendConfig.model_validate(manifest.blend))
+        on = any(report["on"] for report in manifest.reports)
+        vectors = folders["vectors"] / "vectors.npy"
+        self.pipeline = Pipeline(
+            catalog=catalog,
+            segments=self.segments,
+            blend=blend,
+            features=features,
+            ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
+            vectors=np.load(vectors, mmap_mode="r") if vectors.exists() else None,
+            ranks=bool(manifest.decision["on"]),
+        )
+        self.online = OnlineState.open(folders["online"], catalog)
+        self.text = TantivyIndex.open(folders["text"])
+        self.popularity: F32 = np.load(folders["text"] / "popularity.npy")
+        self.suggester = Suggester.build(catalog, self.popularity)
+        self.words = Words.build(catalog)
+        self._actions = {name: code for code, name in enumerate(self.online.actions)}
+        self.applied = manifest.log_offset
+        self._use_catalog(catalog)
+        self.catch_up()
+        # Built once, on loading: describing reads every report, and pages ask for it often.
+        self.description = self.describe()
+
+    # ------------------------------------------------------------------------------------------------- the log
+
+    def now_us(self) -> int:
+        """The present, by the workspace's clock."""
+        return time.time_ns() // 1000 - int(self.config.clock.offset_s * 1e6)
+
+    def catch_up(self) -> None:
+        """Apply what the log has brought since the last call; costs a microsecond when there is nothing."""
+        if self.log is None or self.log.head() <= self.applied:
+            return
+        while True:
+            page = self.log.read(self.applied, _PAGE)
+            if not page:
+                return
+            self._apply_items([record.payload for _, record in page if record.kind == ITEM])
+            self._apply_events([record.payload for _, record in page if record.kind == EVENT])
+            self.applied = page[-1][0]
+
+    def _apply_events(self, payloads: list[bytes]) -> None:
+        if not payloads:
+            return
+        events = [decode_event(payload) for payload in payloads]
+        item = self.catalog.items.rows(event[c.ITEM_ID] for event in events)
+        user = np.array([self.users.add(event[c.USER_ID]) for event in events], np.int32)
+        action = np.array([self._actions.get(event[c.ACTION], -1) for event in events], np.int16)
+        value = np.array([np.nan if event[c.VALUE] is None else event[c.VALUE] for event in events], np.float32)
+        weight = np.array([self.config.actions.get(event[c.ACTION], 0.0) for event in events], np.float32)
+        at = np.array([event[c.HAPPENED_AT] for event in events], np.int64)
+        known = item >= 0
+        user, item, action = user[known], item[known], action[known]
+        value, weight, at = value[known], weight[known], at[known]
+        self.online.ensure(len(self.users), len(self.catalog))
+        self.online.apply_many(user, item, action, value, weight, at)
+        liked = weight > 0
+        for source in self.pipeline.blend.sources.values():
+            if liked.any() and hasattr(source, "update"):
+                source.update(item[liked], at[liked], self.segment_rows(user[liked]))
+
+    def _apply_items(self, payloads: list[bytes]) -> None:
+        if not payloads:
+            return
+        self.items_table = put_items(self.items_table, payloads)
+        catalog = catalog_view(self.items_table)
+        ids = dict.fromkeys(msgspec.msgpack.decode(payload)[c.ITEM_ID] for payload in payloads)
+        rows = catalog.items.rows(ids)
+        changed = wire_items(self.items_table.take(rows))
+        self.text.upsert([int(row) for row in rows], changed)
+        for item in changed:
+            self.suggester.upsert(item)
+            self.words.upsert(item)
+        self.online.ensure(len(self.users), len(catalog))
+        self.online.use_catalog(catalog)
+        self._use_catalog(catalog)
+
+    def _use_catalog(self, catalog: CatalogView) -> None:
+        self.catalog = catalog
+        self.lexical = LexicalSource(self.text, catalog)
+        self.surfaces = {name: self._surface(name, config, catalog) for name, config in self.config.surfaces.items()}
+
+    def _surface(self, name: str, config: SurfaceConfig, catalog: CatalogView) -> Surface:
+        known = frozenset(head.name for head in self.config.heads)
+        slate, _ = serviceable(config, self.pipeline.heads, self.pipeline.ranks, known)
+        plain = SlateConfig(rules=slate.rules.model_copy(update={"pins": ()}))
+        return Surface(name, config, slate, self.pipeline.composer(slate, catalog), Composer(plain, {}, catalog))
+
+    # ------------------------------------------------------------------------------------------------- people
+
+    def segment_rows(self, users: np.ndarray) -> np.ndarray:
+        """Segments of people rows; -1 for those who came after the build."""
+        of_user = self.segments.of_user
+        known = users < len(of_user)
+        return np.where(known, of_user[np.where(known, users, 0)], -1) if len(of_user) else np.full(len(users), -1)
+
+    def segment(self, user: int, context: dict[str, str]) -> int:
+        """Segment of a request: the person's, else what the context says."""
+        if 0 <= user < len(self.segments.of_user) and self.segments.of_user[user] >= 0:
+            return int(self.segments.of_user[user])
+        return self.segments.of(context) if context else -1
+
+    def item(self, row: int) -> Item:
+        """One item as it travels."""
+        return wire_items(self.items_table.slice(row, 1))[0]
+
+    # -------------------------------------------------------------------------------------------- description
+
+    def describe(self) -> dict[str, Any]:
+        """The pipeline per surface: what `explain`, the console and the report show."""
+        manifest = self.manifest
+        importance: dict[str, float] = {}
+        on = [report for report in manifest.reports if report["on"]]
+        for report in on:
+            for name, share in report["importance"].items():
+                importance[name] = importance.get(name, 0.0) + share / len(on)
+        return {
+            "workspace": self.config.name,
+            "build_id": self.build_id,
+            "policy_version": self.policy_version,
+            "built_at": manifest.made_at,
+            "data": {**manifest.data, "evidence": "L0"},
+            "present": dt.datetime.fromtimestamp(self.now_us() / 1e6, dt.UTC).isoformat(timespec="seconds"),
+            "surfaces": {name: self._describe_surface(surface, on) for name, surface in self.surfaces.items()},
+            "features": self._describe_features(importance),
+            "steps": manifest.steps,
+            "decisions": manifest.decisions,
+            "actions": dict(self.config.actions),
+            "examples": self._examples(),
+        }
+
+    def _describe_surface(self, surface: Surface, on: list[dict[str, Any]]) -> dict[str, Any]:
+        regimes = self.pipeline.blend.config.regimes
+        alone = self.manifest.blend_report["quality"]
+        sources = [
+            {
+                "name": name,
+                "weight": float(np.mean([regime.weights.get(name, 0.0) for regime in regimes])),
+                "weights": {regime.name: regime.weights.get(name, 0.0) for regime in regimes},
+                "validation": {regime: quality.get(name) for regime, quality in alone.items()},
+            }
+            for name in self.pipeline.blend.asked
+        ]
+        utility, rules = surface.slate.utility, surface.slate.rules
+        used = {**utility.rank_weights, **utility.weights}
+        heads = [
+            {"name": report["name"], "kind": report["kind"], "calibrated": report["calibrated"],
+             "gives": "a probability" if report["calibrated"] else "a rank only", **report["metrics"]}
+            for report in on if report["name"] in used
+        ]  # fmt: skip
+        weights = dict(used)
+        if utility.blend_weight or not weights:
+            weights["rank of the blend"] = utility.blend_weight or 1.0
+        said = ["what was seen is hidden"] if rules.hide_seen else []
+        if rules.category_cap:
+            said.append(f"at most {rules.category_cap} of a category in the first {rules.category_cap_first}")
+        said += [f"{pin.item_id} in slot {pin.position}" for pin in rules.pins]
+        said += [f"never {', '.join(names)}" for names in (rules.deny, rules.deny_categories) if names]
+        return {
+            "kind": surface.config.kind,
+            "candidates": surface.config.candidates,
+            "sources": sources,
+            "heads": heads,
+            "utility": weights,
+            "rules": said,
+            "diversity": round(1.0 - surface.slate.diversify.mmr_lambda, 4),
+            "explore_share": surface.slate.explore.epsilon,
+            "deadline_ms": surface.config.deadline_ms,
+        }
+
+    def _describe_features(self, importance: dict[str, float]) -> list[dict[str, Any]]:
+        features, asked = self.pipeline.features, self.pipeline.blend.asked
+        said = {"blend": "the blend's score"}
+        said |= {f"source_{name}": f"what {name} said, relative to its best" for name in asked}
+        own = [(f.name, f.entity, f.window, f.meaning) for f in features.explain()]
+        own += [(name, "pair", "the request", said[name]) for name in ranker_columns(features, asked)[len(features) :]]
+        return [
+            {"name": name, "entity": entity, "window": window, "meaning": meaning, "importance": importance.get(name)}
+            for name, entity, window, meaning in own
+        ]
+
+    def _examples(self) -> list[str]:
+        """A few people with a middling history, for pages that want somebody to show."""
+        rows = np.linspace(0, max(len(self.users) - 1, 0), 5).astype(int)
+        return [self.users.id(int(row)) for row in dict.fromkeys(rows.tolist())] if len(self.users) else []
+
+
+def _load_segments(folder: Path) -> Segments:
+    found = json.loads((folder / "segments.json").read_text())
+    return Segments(tuple(found["by"]), tuple(found["names"]), np.load(folder / "segment.npy"))

@@ -1,0 +1,98 @@
+"""A workspace in operation: serve it, explain it, ask its tables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from honeyguide.engines.tables.duckdb import DuckDBTables
+from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.flows.check import impressions
+from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.evaluation_report import newest
+from honeyguide.flows.layout import Layout
+from honeyguide.flows.wiring import open_desk
+from honeyguide.schema.tables import IMPRESSIONS, JUDGED
+from honeyguide.serving.server import Server
+from honeyguide.serving.server import serve as serve_http
+from honeyguide.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["explain", "serve", "server", "sql"]
+
+
+def settings_of(config: WorkspaceConfig, **given: Any) -> ServeSettings:
+    """`[serve]` with what the command line gave."""
+    return ServeSettings.model_validate(
+        config.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
+    )
+
+
+def serve(
+    folder: Path, *, host: str | None = None, port: int | None = None, workers: int | None = None,
+    console_command: list[str] | None = None, say: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Serve until told to stop; the console, if wanted, runs beside it in a process of its own."""
+    layout = Layout.open(folder)
+    layout.current_build()
+    config = WorkspaceConfig.load(layout.config)
+    settings = settings_of(config, host=host, port=port, workers=workers)
+    children: list[subprocess.Popen[bytes]] = []
+
+    def ready(url: str) -> None:
+        say(f"API      {url}   (docs: {url}/docs, health: {url}/readyz, metrics: {url}/metrics)")
+        if console_command is not None:
+            environment = dict(os.environ)
+            if settings.api_keys:
+                environment["HONEYGUIDE_API_KEY"] = settings.api_keys[0]
+            children.append(subprocess.Popen([*console_command, "--api", url], env=environment))
+            say(f"console  http://127.0.0.1:{console_command[console_command.index('--port') + 1]}")
+        say("Ctrl-C ends both.")
+
+    try:
+        serve_http(
+            "honeyguide.flows.wiring:open_desk", settings, arguments={"workspace": str(layout.root.resolve())},
+            on_ready=ready,
+        )  # fmt: skip
+    finally:
+        for child in children:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(10)
+
+
+def server(folder: Path, **given: Any) -> Server:
+    """The API as a context manager, for the demo, benchmarks and tests."""
+    layout = Layout.open(folder)
+    settings = settings_of(WorkspaceConfig.load(layout.config), **given)
+    return Server("honeyguide.flows.wiring:open_desk", settings, {"workspace": str(layout.root.resolve())})
+
+
+def explain(folder: Path) -> dict[str, Any]:
+    """The pipeline per surface of the build in service."""
+    desk = open_desk(str(folder), writable=False, watch=False)
+    try:
+        return desk.pipeline()
+    finally:
+        desk.close()
+
+
+def sql(folder: Path, query: str) -> pa.Table:
+    """One SELECT over the tables of the workspace: the snapshots, what was shown, and the newest evaluation."""
+    import pyarrow as pa
+
+    layout = Layout.open(folder)
+    tables = Snapshots(layout.tables)
+    with DuckDBTables() as engine:
+        named = {name: engine.parquet(tables.path(name), name) for name in tables.names()}
+        shown = impressions(layout)
+        named[IMPRESSIONS.name] = engine.table(shown if shown is not None else IMPRESSIONS.arrow().empty_table())
+        rows = newest(layout).get("rows", [])
+        named[JUDGED.name] = engine.table(pa.Table.from_pylist(rows, schema=JUDGED.arrow()))
+        return engine.sql(query, named)
