@@ -51,7 +51,7 @@ def _words(actions: Sequence[str]) -> dict[str, str]:
     words: dict[str, str] = {}
     for action in dict.fromkeys(actions):
         word = "".join(c if c.isascii() and c.isalnum() else "_" for c in action.lower())[:32].strip("_") or "action"
-        words[action] = f"{word}_{len(words)}" if word in words.values() else word
+        words[action] = f"{word}__{len(words)}" if word in words.values() else word
     return words
 
 

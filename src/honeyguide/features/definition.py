@@ -116,9 +116,15 @@ class Feature(_Definition):
     @property
     def meaning(self) -> str:
         """In words."""
-        low, high = self.min_value, self.max_value
-        bounds = f" of {low:g} or more" if high is None else f" of {high:g} or less" if low is None else None
-        bounds = (f" from {low:g} to {high:g}" if bounds is None else bounds) if self.bounded else ""
+        match (self.min_value, self.max_value):
+            case (None, None):
+                bounds = ""
+            case (low, None):
+                bounds = f" of {low:g} or more"
+            case (None, high):
+                bounds = f" of {high:g} or less"
+            case (low, high):
+                bounds = f" from {low:g} to {high:g}"
         of = self.action if self.of_action is None else self.of_action
         words = _AGGREGATES[self.aggregate].format(
             what=f"{_events(self.action)}{bounds}",

@@ -145,8 +145,8 @@ class OnlineState:
         # Kernels are compiled for plain arrays and aligned records; the views keep the map alive. A file does not say
         # that its records are aligned.
         plain = {name: np.asarray(array) for name, array in mapped.items()}
-        arrays = _Arrays(**{name: a.view(w.EVENT) if a.dtype.names else a for name, a in plain.items()})
-        return cls(plan, catalog, arrays, state["clock_us"])
+        aligned: dict[str, Any] = {name: a.view(w.EVENT) if a.dtype.names else a for name, a in plain.items()}
+        return cls(plan, catalog, _Arrays(**aligned), state["clock_us"])
 
     @property
     def features(self) -> FeatureSet:

@@ -76,7 +76,7 @@ def group_features(
     Costs one pass over the events and about 0.2 microseconds a feature and candidate; the result is the largest array.
     """
     n, k = requests.items.shape
-    order, ptr = np.arange(n * k), np.arange(0, n * k + 1, max(k, 1))
+    order, ptr = np.arange(n * k), np.arange(n + 1) * k
     items = requests.items.reshape(-1)
     return _rows(features, interactions, catalog, requests.user, requests.at, items, order, ptr, histories)
 
