@@ -15,7 +15,7 @@ from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import DataError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
-from honeyguide.intake.catalog import catalog_view, put_items
+from honeyguide.intake.catalog import bare_items, catalog_view, put_items
 from honeyguide.intake.events import from_log, interactions
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
@@ -112,7 +112,9 @@ def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -
             items = put_items(items, since["item"])
         if since["event"]:
             events = pa.concat_tables([events, from_log(since["event"])])
-            events = events.take(pa.compute.sort_indices(events, [(str(c.HAPPENED_AT), "ascending")]))
+            at = events[c.HAPPENED_AT].cast(pa.int64()).to_numpy()
+            events = events.take(pa.array(np.argsort(at, kind="stable")))
+            items = pa.concat_tables([items, bare_items(events, items[c.ITEM_ID])])
     if not events.num_rows:
         raise DataError(
             expected=f"events in {layout.root}",
