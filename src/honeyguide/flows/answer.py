@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -24,10 +24,10 @@ from honeyguide.schema.wire import (
 )
 from honeyguide.serving.deadline import Deadline
 from honeyguide.slate.compose import SlateResult
-from honeyguide.understanding.query import correct, natural_title
+from honeyguide.understanding.query import correct
 
 if TYPE_CHECKING:
-    from honeyguide.flows.live import Live, Surface
+    from honeyguide.flows.live import Facts, Live, Surface
 
 __all__ = ["Ask", "recommend", "search"]
 
@@ -187,34 +187,39 @@ def popular(live: Live, surface: Surface, ask: Ask) -> Pool:
 def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateResult, fallback: str | None) -> Answer:
     """The slate as it travels: titles, sources, heads and the reason for each item."""
     heads = live.pipeline.heads if scores is not None else {}
-    told = {name: column for column, (name, calibrated) in enumerate(heads.items()) if calibrated}
+    told = [(name, column) for column, (name, calibrated) in enumerate(heads.items()) if calibrated]
+    values: list[list[float]] = [] if scores is None else np.round(scores, 4).tolist()
     because = _because(live, ask, slate.rows)
-    brought = ~np.isnan(pool.source_scores[0])
-    catalog = live.catalog
+    brought = (~np.isnan(pool.source_scores[0])).tolist()
+    utility = np.round(np.nan_to_num(slate.utility), 6).tolist()
+    propensity = slate.propensity.tolist()
+    pinned, explored = slate.pinned.tolist(), slate.explored.tolist()
     shown = []
     for slot, (row, index) in enumerate(zip(slate.rows.tolist(), slate.index.tolist(), strict=True)):
-        sources = [pool.sources[s] for s in np.flatnonzero(brought[index]).tolist()] if index >= 0 else []
-        values = (
-            {name: round(float(scores[index, column]), 4) for name, column in told.items()}
-            if scores is not None and index >= 0 and scores[index, 0] == scores[index, 0]
-            else {}
+        facts = live.facts(row)
+        sources = (
+            [name for name, there in zip(pool.sources, brought[index], strict=True) if there] if index >= 0 else []
         )
-        pinned, explored = bool(slate.pinned[slot]), bool(slate.explored[slot])
+        head_values = values[index] if index >= 0 and values else []
         why = because[slot]
-        utility = float(slate.utility[slot])
         shown.append(
             ShownItem(
-                item_id=catalog.items.id(row),
-                position=slot + 1,
-                score=round(utility, 6) if utility == utility else 0.0,
-                propensity=float(slate.propensity[slot]),
-                reason=_reason(live, ask, why, sources, pinned, explored),
-                sources=sources,
-                heads=values,
-                pinned=pinned,
-                explored=explored,
-                because=[catalog.items.id(i) for i in why],
-                **_facts(live, row),
+                facts.item_id,
+                slot + 1,
+                utility[slot],
+                propensity[slot],
+                facts.title,
+                _reason(live, ask, why, sources, pinned[slot], explored[slot]),
+                sources,
+                {name: head_values[at] for name, at in told if head_values[at] == head_values[at]}
+                if head_values
+                else {},
+                facts.year,
+                facts.categories,
+                facts.people,
+                pinned[slot],
+                explored[slot],
+                [live.facts(why).item_id] if why >= 0 else [],
             )
         )
     return Answer(
@@ -223,48 +228,33 @@ def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateRe
     )  # fmt: skip
 
 
-def _facts(live: Live, row: int) -> dict[str, Any]:
-    catalog = live.catalog
-    year = catalog.year[row]
-    return {
-        "title": natural_title(catalog.title[row]) or catalog.items.id(row),
-        "year": int(year) if year == year else None,
-        "categories": [catalog.category_names[code] for code in catalog.category.row(row).tolist()],
-        "people": [catalog.people_names[code] for code in catalog.people.row(row)[:4].tolist()],
-    }
-
-
-def _because(live: Live, ask: Ask, rows: I32) -> list[list[int]]:
-    """For each item, the one or two of the history or the seeds that are nearest to it."""
-    vectors = live.pipeline.vectors
-    if vectors is None or not len(ask.items) or not len(rows):
-        return [[] for _ in rows]
+def _because(live: Live, ask: Ask, rows: I32) -> list[int]:
+    """For each item, the row of the history or the seeds that is nearest to it, -1 if none is near."""
+    vectors = live.vectors
     items = ask.items[(ask.items >= 0) & (ask.items < len(vectors))]
+    if not len(items) or not len(rows):
+        return [-1] * len(rows)
     inside = rows < len(vectors)
-    if not len(items):
-        return [[] for _ in rows]
-    cosine = vectors[np.where(inside, rows, 0)] @ vectors[items].T
-    first = np.argmax(cosine, axis=1)
-    best = cosine[np.arange(len(rows)), first]
-    return [
-        [int(items[place])] if ok and near >= BECAUSE else []
-        for place, near, ok in zip(first.tolist(), best.tolist(), inside.tolist(), strict=True)
-    ]
+    cosine = vectors[rows if inside.all() else np.where(inside, rows, 0)] @ vectors[items].T
+    first = cosine.argmax(axis=1)
+    near = cosine[np.arange(len(rows)), first] >= BECAUSE
+    found: list[int] = np.where(near & inside, items[first], -1).tolist()
+    return found
 
 
-def _reason(live: Live, ask: Ask, why: list[int], sources: list[str], pinned: bool, explored: bool) -> str:
+def _reason(live: Live, ask: Ask, why: int, sources: list[str], pinned: bool, explored: bool) -> str:
     if pinned:
         return "Placed here by a rule"
     if explored:
         return "Something new to try"
-    if why:
-        title = natural_title(live.catalog.title[why[0]]) or live.catalog.items.id(why[0])
+    if why >= 0:
+        title = live.facts(why).title
         return f"Because of {title}" if ask.request.surface == "home" else f"Goes with {title}"
     if sources == ["text"]:
         return "Similar words, people and genres"
     if ask.user < 0 or not len(ask.items):
         return "Popular among people like you" if ask.segment >= 0 else "Popular right now"
-    return "Fits what you watched lately" if sources != ["popular"] else "Popular right now"
+    return "Fits what you chose lately" if sources != ["popular"] else "Popular right now"
 
 
 def _named(error: Exception) -> str:
@@ -301,16 +291,20 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
     query = corrected or request.query
     shown = [
         ShownItem(
-            item_id=live.catalog.items.id(row),
+            item_id=facts.item_id,
             position=request.offset + slot + 1,
-            score=round(float(score), 4),
+            score=round(score, 4),
             propensity=1.0,
-            reason=_matched(live, query, row),
+            title=facts.title,
+            reason=_matched(facts, live.catalog.description[row], query),
             sources=["lexical"],
-            highlight=highlight(natural_title(live.catalog.title[row]) or live.catalog.items.id(row), query),
-            **_facts(live, row),
+            year=facts.year,
+            categories=facts.categories,
+            people=facts.people,
+            highlight=highlight(facts.title, query),
         )
         for slot, (row, score) in enumerate(zip(hits.rows.tolist(), hits.scores.tolist(), strict=True))
+        for facts in (live.facts(row),)
     ]
     deadline.note("present")
     return SearchAnswer(
@@ -335,18 +329,17 @@ def _check_ranges(live: Live, request: SearchRequest) -> None:
 _WORDS = re.compile(r"\w+")
 
 
-def _matched(live: Live, query: str, row: int) -> str:
+def _matched(facts: Facts, description: str, query: str) -> str:
     """Where the words were found, for a person."""
-    catalog = live.catalog
     words = {word for word in _WORDS.findall(query.lower()) if len(word) > 1}
-    if words & set(_WORDS.findall(catalog.title[row].lower())):
+    if words & set(_WORDS.findall(facts.title.lower())):
         return "Words in the title"
-    for code in catalog.people.row(row).tolist():
-        if words & set(_WORDS.findall(catalog.people_names[code].lower())):
-            return f"With {catalog.people_names[code]}"
-    for code in catalog.category.row(row).tolist():
-        if words & set(_WORDS.findall(catalog.category_names[code].lower())):
-            return f"In {catalog.category_names[code]}"
-    if words & set(_WORDS.findall(catalog.description[row].lower())):
+    for person in facts.all_people:
+        if words & set(_WORDS.findall(person.lower())):
+            return f"With {person}"
+    for category in facts.categories:
+        if words & set(_WORDS.findall(category.lower())):
+            return f"In {category}"
+    if words & set(_WORDS.findall(description.lower())):
         return "Words in the description"
     return "Similar spelling"

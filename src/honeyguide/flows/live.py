@@ -37,11 +37,13 @@ from honeyguide.schema.wire import Item
 from honeyguide.serving.record import EVENT, ITEM, decode_event
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.understanding.query import Vocabulary as Words
+from honeyguide.understanding.query import natural_title
 from honeyguide.understanding.suggest import Suggester
 
-__all__ = ["Live", "Surface", "load_manifest"]
+__all__ = ["Facts", "Live", "Surface", "load_manifest"]
 
 _PAGE = 20_000
+SHOWN_PEOPLE = 4
 
 
 def load_manifest(layout: Layout, build_id: str | None = None) -> Manifest:
@@ -64,6 +66,18 @@ class Surface:
     slate: SlateConfig
     composer: Composer
     popular: Composer  # the fallback: the same rules, the order of popularity, nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an answer says of an item, ready to be sent."""
+
+    item_id: str
+    title: str
+    year: int | None
+    categories: list[str]
+    people: list[str]  # the first few
+    all_people: list[str]
 
 
 class Live:
@@ -94,9 +108,11 @@ class Live:
             blend=blend,
             features=features,
             ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
-            vectors=np.load(vectors, mmap_mode="r") if vectors.exists() else None,
+            vectors=np.asarray(np.load(vectors, mmap_mode="r")) if vectors.exists() else None,
             ranks=bool(manifest.decision["on"]),
         )
+        # A plain array: every index into a memory map makes a new map object.
+        self.vectors: F32 = np.zeros((0, 0), np.float32) if self.pipeline.vectors is None else self.pipeline.vectors
         self.online = OnlineState.open(folders["online"], catalog)
         self.text = TantivyIndex.open(folders["text"])
         self.popularity: F32 = np.load(folders["text"] / "popularity.npy")
@@ -165,6 +181,7 @@ class Live:
 
     def _use_catalog(self, catalog: CatalogView) -> None:
         self.catalog = catalog
+        self._facts: dict[int, Facts] = {}
         self.lexical = LexicalSource(self.text, catalog)
         self.surfaces = {name: self._surface(name, config, catalog) for name, config in self.config.surfaces.items()}
 
@@ -173,6 +190,23 @@ class Live:
         slate, _ = serviceable(config, self.pipeline.heads, self.pipeline.ranks, known)
         plain = SlateConfig(rules=slate.rules.model_copy(update={"pins": ()}))
         return Surface(name, config, slate, self.pipeline.composer(slate, catalog), Composer(plain, {}, catalog))
+
+    def facts(self, row: int) -> Facts:
+        """An item's facts; made once per item and catalog, for every answer shows a few dozen of the same."""
+        found = self._facts.get(row)
+        if found is None:
+            catalog, item_id = self.catalog, self.catalog.items.id(row)
+            year = float(catalog.year[row])
+            people = [catalog.people_names[code] for code in catalog.people.row(row).tolist()]
+            found = self._facts[row] = Facts(
+                item_id,
+                natural_title(catalog.title[row]) or item_id,
+                int(year) if year == year else None,
+                [catalog.category_names[code] for code in catalog.category.row(row).tolist()],
+                people[:SHOWN_PEOPLE],
+                people,
+            )
+        return found
 
     # ------------------------------------------------------------------------------------------------- people
 
