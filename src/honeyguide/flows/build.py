@@ -36,7 +36,8 @@ from honeyguide.evaluation.split import global_split
 from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
-from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.check import check
+from honeyguide.flows.config import WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.fit import Fitted, Learner, content
 from honeyguide.flows.layout import Layout
@@ -90,6 +91,8 @@ class Prepared:
 def prepare(layout: Layout, progress: Progress, config: WorkspaceConfig | None = None) -> Prepared:
     """Read configuration, tables and log."""
     config = config or WorkspaceConfig.load(layout.config)
+    for spec in config.sources:
+        load_plugin(spec.use)
     log = SqliteLog(layout.log) if layout.log.exists() else None
     try:
         progress("tables", 0, 1)
@@ -138,6 +141,7 @@ def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, 
         cut = label_cut(events)
         fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
         folders = dict(fitted.folders)
+        folders["evidence"] = _evidence(prepared).folder
         folders["catalog"] = _keep_catalog(prepared).folder
         folders["online"] = _online(prepared).folder
         folders["text"] = _text(prepared).folder
@@ -147,6 +151,15 @@ def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, 
         atomic_write(layout.current, manifest.build_id.encode())
         _sweep(layout, steps)
     return _report(manifest)
+
+
+def _evidence(prepared: Prepared) -> StepResult:
+    """What the data supports, as `honeyguide check` says it."""
+
+    def make(folder: Path) -> None:
+        (folder / "evidence.json").write_text(json.dumps(check(prepared.layout.root)["evidence"]))
+
+    return prepared.steps.run("evidence", {"data": prepared.data.fingerprint}, make)
 
 
 def _keep_catalog(prepared: Prepared) -> StepResult:
@@ -203,7 +216,7 @@ def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
 def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
-    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted)]
+    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted), *_grid_sentences(prepared, fitted)]
     for name, surface in config.surfaces.items():
         _, notes = serviceable(surface, fitted.pipeline.heads, fitted.pipeline.ranks, prepared.head_names)
         decisions += [f"{name}: {note}" for note in notes]
@@ -220,6 +233,7 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
             "events": len(data.interactions),
             "people": len(data.users),
             "items": len(data.catalog),
+            "evidence": json.loads((folders["evidence"] / "evidence.json").read_text())["level"],
             "first": _iso(int(data.interactions.at[0])),
             "last": _iso(int(data.interactions.at[-1])),
         },
@@ -257,6 +271,15 @@ def _blend_sentences(fitted: Fitted) -> list[str]:
         used = ", ".join(f"{name} {weight:.2f}" for name, weight in weights if weight > 0)
         off = ", ".join(name for name, weight in weights if weight == 0)
         lines.append(f"blend on a {regime.name}: {used}" + (f"; off: {off}" if off else ""))
+    return lines
+
+
+def _grid_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:
+    lines = []
+    for given, settled in zip(prepared.config.sources, fitted.specs, strict=True):
+        kept = ", ".join(f"{key} = {settled.config[key]}" for key in given.grid)
+        if kept:
+            lines.append(f"{settled.use.rpartition(':')[2]}: validation kept {kept}")
     return lines
 
 

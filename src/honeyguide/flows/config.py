@@ -36,10 +36,15 @@ class SegmentsConfig(_Closed):
 
 
 class SourceConfig(_Closed):
-    """A retrieval source: a class that fits `contracts.Source`, by dotted name or entry point, and its own config."""
+    """A retrieval source: a class that fits `contracts.Source`, by dotted name or entry point, and its own config.
+
+    grid: values to try for a key of the config; the build keeps the one that serves returning people best on
+    validation.
+    """
 
     use: str
     config: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
 
 
 class SurfaceConfig(_Closed):

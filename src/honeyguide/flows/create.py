@@ -195,7 +195,7 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
 
 
 SOURCES = (
-    ("honeyguide.retrieval.popular:Popular", "\nconfig = { half_life_days = 60.0 }"),
+    ("honeyguide.retrieval.popular:Popular", "\ngrid = { half_life_days = [3.0, 7.0, 14.0, 30.0, 60.0, 180.0] }"),
     ("honeyguide.retrieval.covisit:Covisit", ""),
     ("honeyguide.retrieval.covisit:RP3beta", ""),
     ("honeyguide.retrieval.factors:NextItem", ""),

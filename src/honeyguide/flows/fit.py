@@ -33,8 +33,8 @@ from honeyguide.flows.pipeline import Pipeline, ranker_columns
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import compare
 from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
-from honeyguide.retrieval.blend import Blend, BlendConfig, Regime
-from honeyguide.retrieval.tune import tune
+from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
+from honeyguide.retrieval.tune import choose, tune
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.diversify import DiversifyConfig
 from honeyguide.slate.utility import UtilityConfig
@@ -54,8 +54,13 @@ OUTCOMES = 60_000
 """Events that probability heads are learnt from, at most."""
 ONE_OF = ("ease", "als")
 """Of these, the build keeps the one that serves the data better."""
+CURVE_POINTS = 10
 HELD_OUT = 0.15
 """Share of the newest requests that decide whether the ranker goes into service."""
+
+
+Specs = tuple[SourceConfig, ...]
+Fit = tuple[Source, Path]
 
 
 def content(interactions: Interactions) -> str:
@@ -97,6 +102,7 @@ class Fitted:
     decision: RankerDecision
     reports: list[dict[str, Any]]
     folders: dict[str, Path]  # sources by name, "ranker"
+    specs: tuple[SourceConfig, ...]  # the sources with their grids settled
 
 
 class Learner:
@@ -135,16 +141,32 @@ class Learner:
             settings["user_segment"] = self._segments.of_user
         return kind(**settings)
 
-    def sources(self, data: Interactions, only: Sequence[str] | None = None) -> dict[str, tuple[Source, Path]]:
-        """All configured sources (or those named) fitted on events."""
+    def sources(self, specs: Specs, data: Interactions, only: Sequence[str] | None = None) -> dict[str, Fit]:
+        """Sources (or those named) fitted on events, with their folders."""
         found = {}
-        for done, spec in enumerate(self._config.sources):
-            self._progress("sources", done, len(self._config.sources))
+        for done, spec in enumerate(specs):
+            self._progress("sources", done, len(specs))
             name = load_plugin(spec.use).name
             if only is None or name in only:
                 found[name] = self.source(spec, data)
-        self._progress("sources", len(self._config.sources), len(self._config.sources))
+        self._progress("sources", len(specs), len(specs))
         return found
+
+    def settled(self, base: Interactions, lesson: Lesson) -> Specs:
+        """The configured sources with every grid settled on validation: one choice after another, key by key."""
+        regime = regime_of(lesson.queries, REGIMES)
+        returning = _part(lesson, regime == len(REGIMES) - 1)
+        asked = returning if len(returning.moments) else lesson
+        chosen = []
+        for spec in self._config.sources:
+            config = dict(spec.config)
+            for key, values in spec.grid.items():
+                trials = [SourceConfig(use=spec.use, config={**config, key: value}) for value in values]
+                fitted = [self.source(trial, base)[0] for trial in trials]
+                best, _ = choose(fitted, asked.queries, asked.relevant)
+                config = trials[fitted.index(best)].config
+            chosen.append(SourceConfig(use=spec.use, config=config))
+        return tuple(chosen)
 
     # ------------------------------------------------------------------------------------------------ learning
 
@@ -162,11 +184,13 @@ class Learner:
             "catalog": self._catalog_key, "segments": self._segment_key, "seed": config.seed,
             "sources": [spec.model_dump() for spec in config.sources],
         }  # fmt: skip
-        of_base = {name: source for name, (source, _) in self.sources(base).items()}
-        blend_config, blend_report = self._blend(of_base, _part(lesson, ~_newest(lesson, HELD_OUT)), key)
+        learnt = _part(lesson, ~_newest(lesson, HELD_OUT))
+        specs = self.settled(base, learnt)
+        of_base = {name: source for name, (source, _) in self.sources(specs, base).items()}
+        blend_config, blend_report = self._blend(of_base, learnt, key)
         on_base = Blend(list(of_base.values()), blend_config)
         ranker, decision, reports, folder = self._ranker(on_base, lesson, full, asked, key)
-        in_service = self.sources(full, on_base.asked)
+        in_service = self.sources(specs, full, on_base.asked)
         folders = {name: place for name, (_, place) in in_service.items()}
         folders["ranker"] = folder
         pipeline = Pipeline(
@@ -176,13 +200,13 @@ class Learner:
             features=self._features,
             ranker=ranker if ranker is not None and ranker.names else None,
             ranks=decision.on,
-            vectors=self.vectors(full),
+            vectors=self.vectors(specs, full),
         )
-        return Fitted(pipeline, pipeline.blend.config, blend_report, decision, reports, folders)
+        return Fitted(pipeline, pipeline.blend.config, blend_report, decision, reports, folders, specs)
 
-    def vectors(self, full: Interactions) -> F32 | None:
+    def vectors(self, specs: Specs, full: Interactions) -> F32 | None:
         """Item vectors for diversity and reasons, from the first configured source that has them."""
-        for spec in self._config.sources:
+        for spec in specs:
             kind = load_plugin(spec.use)
             if hasattr(kind, "item_vectors"):
                 return np.ascontiguousarray(self.source(spec, full)[0].item_vectors())  # type: ignore[attr-defined]
@@ -221,7 +245,8 @@ class Learner:
         def make(folder: Path) -> None:
             decision = RankerDecision(False, "no heads are configured")
             if config.heads:
-                ranker = self._fit_heads(config.heads, columns, blend, lesson, full, asked)
+                ranker, rows = self._fit_heads(config.heads, columns, blend, lesson, full, asked)
+                (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker, config.heads, rows)))
                 decision = self._decide(ranker, blend, lesson, full)
                 ranker.save(folder)
             (folder / "decision.json").write_bytes(msgspec.json.encode(decision))
@@ -243,7 +268,7 @@ class Learner:
     def _fit_heads(
         self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], blend: Blend, lesson: Lesson,
         full: Interactions, asked: I64,
-    ) -> TreesRanker:  # fmt: skip
+    ) -> tuple[TreesRanker, Rows]:  # fmt: skip
         seed, candidates = self._config.seed, self._config.surface("home").candidates
         held_out = _newest(lesson, HELD_OUT)
         learnt = _part(lesson, ~held_out)
@@ -262,9 +287,11 @@ class Learner:
                 outcome_rows(self._features, full, self._catalog, conditioned, heads,
                              source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
             )  # fmt: skip
-        return TreesRanker.fit(
-            TreesConfig(heads=heads), CatBoostTrees(), columns, _stack(parts), threads=self._threads, seed=seed
+        rows = _stack(parts)
+        fitted = TreesRanker.fit(
+            TreesConfig(heads=heads), CatBoostTrees(), columns, rows, threads=self._threads, seed=seed
         )
+        return fitted, rows
 
     def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> RankerDecision:
         """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
@@ -289,6 +316,22 @@ class Learner:
         ndcg = [judge(ranked, test.relevant, [nDCG(10)]).values["nDCG@10"] for ranked in lists]
         decision = compare(ndcg[0], ndcg[1], unit=test.moments.user.astype(np.int64), seed=self._config.seed)
         return RankerDecision(decision.on, decision.reason, decision.gain, decision.low, decision.high)
+
+
+def reliability(ranker: TreesRanker, heads: tuple[HeadConfig, ...], rows: Rows) -> list[dict[str, Any]]:
+    """Reliability curves on the newest rows of each head, which it neither learnt nor was calibrated on."""
+    curves = []
+    for column, (name, calibrated) in enumerate(zip(ranker.names, ranker.calibrated, strict=True)):
+        label = rows.labels[:, [head.name for head in heads].index(name)]
+        known = np.flatnonzero(~np.isnan(label))
+        newest = known[rows.at[known] > np.quantile(rows.at[known], 1.0 - TreesConfig(heads=heads).test_share)]
+        if not calibrated or len(newest) < CURVE_POINTS:
+            continue
+        p, y = ranker.score(rows.features[newest])[:, column], label[newest]
+        bins = np.array_split(np.argsort(p, kind="stable"), CURVE_POINTS)
+        points = [{"p": float(p[b].mean()), "y": float(y[b].mean()), "n": len(b)} for b in bins]
+        curves.append({"head": name, "points": points})
+    return curves
 
 
 def _newest(lesson: Lesson, share: float) -> BoolArray:

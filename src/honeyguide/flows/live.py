@@ -241,7 +241,7 @@ class Live:
             "build_id": self.build_id,
             "policy_version": self.policy_version,
             "built_at": manifest.made_at,
-            "data": {**manifest.data, "evidence": "L0"},
+            "data": manifest.data,
             "present": dt.datetime.fromtimestamp(self.now_us() / 1e6, dt.UTC).isoformat(timespec="seconds"),
             "surfaces": {name: self._describe_surface(surface, on) for name, surface in self.surfaces.items()},
             "features": self._describe_features(importance),
