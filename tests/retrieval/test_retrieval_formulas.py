@@ -23,6 +23,7 @@ DATA = small_audience(n_users=30, n_items=25, n_events=500, seed=3)
 CATALOG = small_catalog(25)
 NOW = int(DATA.at[-1]) + 1
 NO_TREND = TrendConfig(window_days=0.0)
+FLAT = HistoryConfig(use_weights=False)
 
 
 def binary(data: Interactions = DATA) -> np.ndarray:
@@ -80,7 +81,7 @@ def test_the_best_k_are_those_of_a_full_sort(values: np.ndarray, k: int) -> None
 
 
 def test_popularity_decays_by_half_lives() -> None:
-    source = Popular(PopularConfig(half_life_days=2.0)).fit(DATA, CATALOG)
+    source = Popular(PopularConfig(half_life_days=2.0, use_weights=False)).fit(DATA, CATALOG)
     wanted = np.zeros(25)
     for item, weight, at in zip(DATA.item, DATA.weight, DATA.at, strict=True):
         if weight > 0:
@@ -89,7 +90,7 @@ def test_popularity_decays_by_half_lives() -> None:
 
 
 def test_popularity_in_a_window_counts_only_what_is_in_it() -> None:
-    source = Popular(PopularConfig(half_life_days=0.0, window_days=100.0)).fit(DATA, CATALOG)
+    source = Popular(PopularConfig(half_life_days=0.0, window_days=100.0, use_weights=False)).fit(DATA, CATALOG)
     last = DATA.at[DATA.weight > 0].max()
     inside = (DATA.weight > 0) & (DATA.at >= last - 100 * DAY_US)
     assert scores_of(source, ask([])) == pytest.approx(np.bincount(DATA.item[inside], minlength=25))
@@ -97,7 +98,9 @@ def test_popularity_in_a_window_counts_only_what_is_in_it() -> None:
 
 def test_a_segment_is_shrunk_towards_everybody() -> None:
     segment = (np.arange(30) % 3 - 1).astype(np.int32)  # a third of the people are in none
-    source = Popular(PopularConfig(half_life_days=0.0, prior_events=10.0), segment).fit(DATA, CATALOG)
+    source = Popular(PopularConfig(half_life_days=0.0, prior_events=10.0, use_weights=False), segment).fit(
+        DATA, CATALOG
+    )
     liked = DATA.weight > 0
     own = np.bincount(DATA.item[liked & (segment[DATA.user] == 1)], minlength=25)
     everybody = np.bincount(DATA.item[liked], minlength=25)
@@ -113,7 +116,7 @@ def test_a_segment_is_shrunk_towards_everybody() -> None:
 def test_updating_equals_counting_again(news: list[tuple[int, int, int]], one_by_one: bool) -> None:
     """Also for items that are new, for people of unknown segments, and many half-lives later."""
     segment = (np.arange(30) % 2).astype(np.int32)
-    config = PopularConfig(half_life_days=30.0, prior_events=10.0)
+    config = PopularConfig(half_life_days=30.0, prior_events=10.0, use_weights=False)
     source = Popular(config, segment).fit(DATA, CATALOG)
     last = int(DATA.at[DATA.weight > 0].max())
     rows, at = [row for row, _, _ in news], [last + days * DAY_US for _, days, _ in news]
@@ -153,7 +156,7 @@ def test_item_knn_is_the_cosine_of_scikit_learn() -> None:
 
 
 def test_rp3beta_is_three_steps_of_a_walk() -> None:
-    config = RP3betaConfig(alpha=0.7, beta=0.4, history=HistoryConfig(), trend=NO_TREND)
+    config = RP3betaConfig(alpha=0.7, beta=0.4, history=FLAT, trend=NO_TREND)
     x = binary()
     to_user = (x.T / np.maximum(x.sum(0), 1)[:, None]) ** 0.7
     to_item = (x / np.maximum(x.sum(1), 1)[:, None]) ** 0.7
@@ -169,7 +172,7 @@ def test_rp3beta_is_three_steps_of_a_walk() -> None:
 
 def test_covisit_counts_pairs_in_their_order() -> None:
     config = CovisitConfig(
-        window=3, gap_decay=0.8, backward=0.25, row_power=0.5, col_power=0.2, history=HistoryConfig(), trend=NO_TREND
+        window=3, gap_decay=0.8, backward=0.25, row_power=0.5, col_power=0.2, history=FLAT, trend=NO_TREND
     )
     pairs, count = np.zeros((25, 25)), np.zeros(25)
     for line in sequences().values():
@@ -187,7 +190,7 @@ def test_covisit_counts_pairs_in_their_order() -> None:
 
 
 def test_ease_is_the_closed_form() -> None:
-    source = EASE(EASEConfig(l2=30.0, history=HistoryConfig(), trend=NO_TREND)).fit(DATA, CATALOG)
+    source = EASE(EASEConfig(l2=30.0, history=FLAT, trend=NO_TREND)).fit(DATA, CATALOG)
     x = binary()
     inverse = np.linalg.inv(x.T @ x + 30.0 * np.eye(25))
     wanted = -inverse / np.diag(inverse)[None, :]
@@ -198,7 +201,7 @@ def test_ease_is_the_closed_form() -> None:
 
 
 def test_next_item_is_the_ridge_regression_over_all_steps() -> None:
-    config = NextItemConfig(decay=0.5, window=60, l2=5.0, history=HistoryConfig(), trend=NO_TREND)
+    config = NextItemConfig(decay=0.5, window=60, l2=5.0, history=FLAT, trend=NO_TREND)
     states, targets = [], []
     for line in sequences().values():
         state = np.zeros(25)
@@ -225,8 +228,8 @@ def test_next_item_is_the_ridge_regression_over_all_steps() -> None:
 
 def test_als_stands_still_at_its_own_solution() -> None:
     config = ALSConfig(
-        d=6, unobserved=0.2, reg=0.05, power=1.0, epochs=60, cg_steps=30, fold_in_steps=60,
-        history=HistoryConfig(), trend=NO_TREND,
+        d=6, unobserved=0.2 * 30 * 25 / binary().sum(), reg=0.05, power=1.0, epochs=60, cg_steps=30, fold_in_steps=60,
+        history=FLAT, trend=NO_TREND,
     )  # fmt: skip
     source = ALS(config).fit(DATA, CATALOG, seed=1)
     x, y = binary(), source.factors.astype(np.float64)
@@ -259,7 +262,7 @@ def test_item_vectors_have_unit_length_or_none() -> None:
 
 def test_history_weights_fall_by_step_power_and_age() -> None:
     history = HistoryConfig(step_decay=0.5, step_power=1.0, half_life_days=2.0)
-    flat = RP3beta(RP3betaConfig(history=HistoryConfig(), trend=NO_TREND)).fit(DATA, CATALOG)
+    flat = RP3beta(RP3betaConfig(history=FLAT, trend=NO_TREND)).fit(DATA, CATALOG)
     source = flat.variant(history=history)
     at = [NOW - 4 * DAY_US, NOW - 2 * DAY_US, NOW]
     single = [scores_of(flat, ask([item])) for item in (1, 2, 3)]
@@ -276,17 +279,34 @@ def test_the_lift_is_the_mean_of_a_gamma_poisson_posterior() -> None:
     wanted = (recent + 5.0) / (share * recent.sum() + 5.0)
     assert lift(events, config) == pytest.approx(wanted, rel=1e-5)
     # only those who come back are lifted
-    source = RP3beta(RP3betaConfig(trend=config.model_copy(update={"after_hours": 10.0}))).fit(DATA, CATALOG)
+    source = RP3beta(RP3betaConfig(history=FLAT, trend=config.model_copy(update={"after_hours": 10.0}))).fit(
+        DATA, CATALOG
+    )
     fresh_scores = scores_of(source, ask([1, 2]))
     later = scores_of(source, ask([1, 2], now=NOW + 11 * 3_600_000_000))
     assert later == pytest.approx(fresh_scores * wanted, rel=1e-4)
 
 
 def test_dislikes_count_only_where_the_config_says_so() -> None:
-    with_dislikes = RP3beta(RP3betaConfig(history=HistoryConfig(other=1.0), trend=NO_TREND)).fit(DATA, CATALOG)
+    with_dislikes = RP3beta(RP3betaConfig(history=HistoryConfig(other=1.0, use_weights=False), trend=NO_TREND)).fit(
+        DATA, CATALOG
+    )
     every = Interactions(
         DATA.user, DATA.item, DATA.action, DATA.value, np.ones(len(DATA), np.float32), DATA.at, 30, 25, ("view",)
     )
-    as_likes = RP3beta(RP3betaConfig(history=HistoryConfig(), trend=NO_TREND)).fit(every, CATALOG)
+    as_likes = RP3beta(RP3betaConfig(history=FLAT, trend=NO_TREND)).fit(every, CATALOG)
     assert np.array_equal(with_dislikes.cols, as_likes.cols)
     assert np.array_equal(with_dislikes.vals, as_likes.vals)
+
+
+def test_weights_are_strengths_where_the_config_says_so() -> None:
+    flat = RP3beta(RP3betaConfig(history=FLAT, trend=NO_TREND)).fit(DATA, CATALOG)
+    weighted = flat.variant(history=HistoryConfig(use_weights=True))
+    queries = ask([1, 2, 3])
+    queries.weights[:] = [0.5, 2.0, 1e9]
+    single = [scores_of(flat, ask([item])) for item in (1, 2, 3)]
+    wanted = 0.5 * single[0] + 2.0 * single[1] + 10.0 * single[2]
+    assert scores_of(weighted, queries) == pytest.approx(wanted, rel=1e-4)
+    popular = Popular(PopularConfig(half_life_days=0.0)).fit(DATA, CATALOG)
+    liked = DATA.weight > 0
+    assert scores_of(popular, ask([])) == pytest.approx(np.bincount(DATA.item[liked], DATA.weight[liked], 25))

@@ -61,10 +61,10 @@ class RP3betaConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: float = Field(default=1.0, ge=0, le=3, description="power of the transition probabilities")
-    beta: float = Field(default=0.4, ge=0, le=3, description="power by which popular items are held back")
+    alpha: float = Field(default=0.9, ge=0, le=3, description="power of the transition probabilities")
+    beta: float = Field(default=0.35, ge=0, le=3, description="power by which popular items are held back")
     width: int = Field(default=500, ge=1, le=5_000, description="neighbours kept per item")
-    history: HistoryConfig = HistoryConfig(step_power=0.6, newest=100)
+    history: HistoryConfig = HistoryConfig(step_power=0.5, newest=200)
     trend: TrendConfig = TrendConfig()
 
 
@@ -96,7 +96,7 @@ class ItemKNNConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: int = Field(default=100, ge=1, le=5_000, description="neighbours kept per item")
-    history: HistoryConfig = HistoryConfig(newest=10_000)
+    history: HistoryConfig = HistoryConfig(newest=10_000, use_weights=False)
     trend: TrendConfig = TrendConfig(window_days=0.0)
 
 

@@ -158,7 +158,9 @@ class ALSConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     d: int = Field(default=64, ge=1, le=1_024, description="dimensions")
-    unobserved: float = Field(default=0.1, gt=0, le=10, description="weight of a pair that was not observed")
+    unobserved: float = Field(
+        default=2.5, gt=0, le=1_000, description="weight of all pairs not observed, as a multiple of the observed ones"
+    )
     reg: float = Field(default=0.03, gt=0, description="regularisation")
     power: float = Field(default=1.0, ge=0, le=2, description="power of the frequency by which regularisation grows")
     epochs: int = Field(default=8, ge=1, le=200)
@@ -171,7 +173,8 @@ class ALSConfig(BaseModel):
 class ALS(Personal):
     """Implicit matrix factorisation with frequency-scaled regularisation (Rendle, Krichene, Zhang and Koren 2021).
 
-    Minimises `sum observed (1 - x'y)^2 + unobserved * sum all (x'y)^2 + reg * (n + unobserved * N)^power |.|^2`.
+    Minimises `sum observed (1 - x'y)^2 + w * sum all (x'y)^2 + reg * (n + w * N)^power |.|^2`, with `n` the row's own
+    observations of `N` possible ones and `w = unobserved * density`, so that one setting serves dense and sparse data.
     People are folded in from their history at the moment of the question: a person seen a second ago is served like
     one seen for years.
     Price: items x d x 4 bytes held (people x d more while fitting); events x d x 16 x (cg_steps + 1) operations an
@@ -181,9 +184,10 @@ class ALS(Personal):
     name = "als"
     Config = ALSConfig
     config: ALSConfig
-    learnt = ("factors", "gram")
+    learnt = ("factors", "gram", "base")
     factors: F32  # (items, d)
-    gram: F32  # (d, d), unobserved * factors.T @ factors
+    gram: F32  # (d, d), w * factors.T @ factors
+    base: F32  # (1,), w * items
 
     def _learn(self, events: Signals, seed: int) -> None:
         config = self.config
@@ -191,20 +195,19 @@ class ALS(Personal):
         rng = np.random.default_rng(seed)
         items = rng.normal(0.0, 0.1 / np.sqrt(config.d), (events.n_items, config.d)).astype(np.float32)
         people = np.zeros((events.n_users, config.d), np.float32)
+        weight = np.float32(config.unobserved * by_user.nnz / (events.n_users * events.n_items))
         sides = []
         for pairs, width in ((by_user, events.n_items), (by_item, events.n_users)):
-            total = np.diff(pairs.indptr) + config.unobserved * width
+            total = np.diff(pairs.indptr) + float(weight) * width
             sides.append((pairs, (config.reg * total**config.power).astype(np.float32)))
         for _ in range(config.epochs):
-            self._half(*sides[0], items, people)
-            self._half(*sides[1], people, items)
-        self.factors, self.gram = items, self._unobserved(items)
+            self._half(*sides[0], weight, items, people)
+            self._half(*sides[1], weight, people, items)
+        self.factors, self.gram = items, weight * (items.T @ items)
+        self.base = np.array([weight * events.n_items], np.float32)
 
-    def _unobserved(self, factors: F32) -> F32:
-        return np.float32(self.config.unobserved) * (factors.T @ factors)
-
-    def _half(self, pairs: Any, ridge: F32, given: F32, out: F32) -> None:
-        gram, indptr = self._unobserved(given), pairs.indptr.astype(np.int64)
+    def _half(self, pairs: Any, ridge: F32, weight: np.float32, given: F32, out: F32) -> None:
+        gram, indptr = weight * (given.T @ given), pairs.indptr.astype(np.int64)
         in_ranges(
             len(out),
             lambda start, stop: als_rows(
@@ -214,8 +217,7 @@ class ALS(Personal):
 
     def _answer(self, *given: Any) -> None:
         config = self.config
-        base = config.unobserved * len(self.factors)
-        als_topk(*given, self.factors, self.gram, config.reg, base, config.power, config.fold_in_steps)
+        als_topk(*given, self.factors, self.gram, config.reg, float(self.base[0]), config.power, config.fold_in_steps)
 
     def item_vectors(self) -> F32:
         """(items, d) of unit length, zero for items without events: cosine between them is similarity."""

@@ -31,7 +31,7 @@ class PopularConfig(BaseModel):
     )
     prior_events: float = Field(default=500.0, gt=0, description="events of everybody mixed into each segment's own")
     other: float = Field(default=0.0, ge=0, le=1, description="strength of events whose weight is not above 0")
-    use_weights: bool = Field(default=False, description="a positive weight counts as such (clipped to 10), not as 1")
+    use_weights: bool = Field(default=True, description="a positive weight counts as such (clipped to 10), not as 1")
 
 
 class Popular:

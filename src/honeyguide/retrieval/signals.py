@@ -46,7 +46,7 @@ class HistoryConfig(BaseModel):
     half_life_days: float = Field(default=0.0, ge=0, description="age at which an event counts half; 0 = off")
     newest: int = Field(default=200, ge=1, le=10_000, description="how many of the newest events are used at most")
     other: float = Field(default=0.0, ge=0, le=1, description="strength of events whose weight is not above 0")
-    use_weights: bool = Field(default=False, description="a positive weight counts as such (clipped to 10), not as 1")
+    use_weights: bool = Field(default=True, description="a positive weight counts as such (clipped to 10), not as 1")
 
     def recency(self) -> F32:
         """Weight per step back, newest first; cut where it falls below a millionth."""
@@ -84,13 +84,12 @@ class Signals:
     n_items: int
 
     def pairs(self, *, weighted: bool = False) -> tuple[sparse.csr_matrix, sparse.csc_matrix]:
-        """Distinct (person, item) pairs by person and by item: 1, or the sum of strengths where `weighted`."""
+        """Distinct (person, item) pairs by person and by item: 1, or strengths summed up to 10."""
         indptr = np.searchsorted(self.user, np.arange(self.n_users + 1)).astype(np.int64)
         shape = (self.n_users, self.n_items)
         by_user = sparse.csr_matrix((self.strength.copy(), self.item.copy(), indptr), shape=shape)
         by_user.sum_duplicates()
-        if not weighted:
-            by_user.data[:] = 1.0
+        by_user.data[:] = np.minimum(by_user.data, 10.0) if weighted else 1.0
         return by_user, by_user.tocsc()
 
 
