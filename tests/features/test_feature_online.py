@@ -175,6 +175,28 @@ def test_a_forgotten_person_was_never_there(seed: int, part: float, later: float
     assert state.history(who, 100, at + 1).items.tolist() == [0]
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=30), st.integers(0, 30), st.integers(1, 12))
+def test_events_of_one_microsecond_keep_their_order_in_the_history(
+    arrivals: list[tuple[int, int]], built: int, limit: int
+) -> None:
+    def part(rows: list[tuple[int, tuple[int, int]]]) -> Interactions:
+        at, user = (np.array([row[k] for _, row in rows], np.int64) for k in (0, 1))
+        label = np.array([place for place, _ in rows], np.float32)
+        zero = np.zeros(len(rows), np.int32)
+        return Interactions(user.astype(np.int32), zero, zero.astype(np.int16), label, label, at, 2, 6, ("rating",))
+
+    # A build sorts what it has, stably; the rest comes as it comes, a piece at a time.
+    numbered = list(enumerate(arrivals))
+    first = sorted(numbered[:built], key=lambda row: row[1][0])
+    state = OnlineState.build(FEATURES, part(first), catalog())
+    for piece in range(built, len(numbered), 3):
+        send(state, part(numbered[piece : piece + 3]))
+        state.advance(4)
+    for user in (0, 1):
+        own = sorted((row for row in numbered if row[1][1] == user), key=lambda row: row[1][0])
+        assert state.history(user, limit, 4).values.tolist() == [place for place, _ in own][-limit:]
+
+
 def test_erasing_somebody_nobody_knows_changes_nothing() -> None:
     state = OnlineState.build(FEATURES, stream(5), catalog())
     assert state.erase(-1) == 0

@@ -22,7 +22,8 @@ __all__ = ["EventStream", "as_of"]
 class EventStream:
     """Events as the kernels read them (32 bytes each), grouped by person and by item when first asked for.
 
-    Raises DataError if they are not in order of time.
+    Whoever asks several times for features of the same events makes one, and passes it instead of them. Raises
+    DataError if they are not in order of time.
     """
 
     interactions: Interactions
@@ -37,6 +38,11 @@ class EventStream:
                 do="Sort them by `at`, stably.",
             )
         object.__setattr__(self, "events", event_array(log.user, log.item, log.action, log.value, log.weight, log.at))
+
+    @classmethod
+    def of(cls, events: Interactions | EventStream) -> EventStream:
+        """The events as a stream; a stream as itself."""
+        return events if isinstance(events, EventStream) else cls(events)
 
     @cached_property
     def by_user(self) -> tuple[I64, I64]:
@@ -115,14 +121,19 @@ def event_array(user: I32, item: I32, action: Any, value: F32, weight: F32, at: 
 
 
 def as_of(
-    features: FeatureSet, interactions: Interactions, entity: Literal["user", "item"], rows: I32, at_us: I64
+    features: FeatureSet,
+    interactions: Interactions | EventStream,
+    entity: Literal["user", "item"],
+    rows: I32,
+    at_us: I64,
 ) -> F32:
     """The aggregates of one entity for n (row, moment) pairs, from the events strictly before each moment.
 
     rows: (n,) entity rows, -1 unknown; at_us: (n,). Returns (n, features), a column per aggregate of that entity in the
     order of `features.aggregates(entity)`. Linear in events + n; 32 to 48 bytes an event beside the result.
     """
-    plan, stream = Plan.of(features, interactions.actions), EventStream(interactions)
+    stream = EventStream.of(interactions)
+    plan = Plan.of(features, stream.interactions.actions)
     out = np.full((len(rows), len(features)), np.nan, np.float32)
     everybody = stream.everybody(plan, at_us)
     stream.aggregates(plan, entity, rows, at_us, np.arange(len(rows)), everybody, out)

@@ -42,7 +42,7 @@ class Requests:
 
 def training_set(
     features: FeatureSet,
-    interactions: Interactions,
+    interactions: Interactions | EventStream,
     catalog: CatalogView,
     labels: LabelRows,
     histories: Queries | None = None,
@@ -65,7 +65,7 @@ def training_set(
 
 def group_features(
     features: FeatureSet,
-    interactions: Interactions,
+    interactions: Interactions | EventStream,
     catalog: CatalogView,
     requests: Requests,
     histories: Queries | None = None,
@@ -82,7 +82,7 @@ def group_features(
 
 
 def _rows(
-    features: FeatureSet, interactions: Interactions, catalog: CatalogView,
+    features: FeatureSet, interactions: Interactions | EventStream, catalog: CatalogView,
     user: I32, at: I64, item: I32, order: I64, ptr: I64, histories: Queries | None,
 ) -> F32:  # fmt: skip
     # Request r, by user[r] at at[r], asks about the rows order[ptr[r]:ptr[r + 1]] of `item` and of the result.
@@ -92,7 +92,8 @@ def _rows(
             got=f"{len(histories)}",
             do="Give one each, empty if unknown.",
         )
-    plan, stream = Plan.of(features, interactions.actions), EventStream(interactions)
+    stream = EventStream.of(interactions)
+    plan = Plan.of(features, stream.interactions.actions)
     user, at = np.array(user, np.int32), np.array(at, np.int64)
     item, order, ptr = np.array(item, np.int32), np.array(order, np.int64), np.array(ptr, np.int64)
     request = np.empty(len(item), np.int64)
@@ -110,7 +111,7 @@ def _rows(
     if histories is None:
         indptr, grouped = stream.by_user
         past = stream.events[grouped]
-        nobody = interactions.n_users
+        nobody = stream.interactions.n_users
         who = np.where((user < 0) | (user >= nobody), nobody, user).astype(np.int64)
         h_items, h_weights = np.ascontiguousarray(past["item"]), np.ascontiguousarray(past["weight"])
         h_at = np.ascontiguousarray(past["at"])

@@ -182,34 +182,38 @@ def as_of(
     cells = np.empty(n_cells, np.int64)
     left = np.empty(n_windows, np.int64)
     ever = np.full(n_windows, NONE, np.int64)
+    longest = 0
+    for e in range(row_ptr.shape[0] - 1):
+        if row_ptr[e] < row_ptr[e + 1]:
+            longest = max(longest, ev_ptr[e + 1] - ev_ptr[e])
+    # Each window walks over the entity's events again: they are gathered once, and then read in order.
+    action, value, at = np.empty(longest, np.int16), np.empty(longest, np.float32), np.empty(longest, np.int64)
     for e in range(row_ptr.shape[0] - 1):
         if row_ptr[e] == row_ptr[e + 1]:
             continue
         for c in range(n_cells):
             cells[c] = 0 if cell_i[c, KIND] <= SQUARE else NONE
-        seen, last = ev_ptr[e], ev_ptr[e + 1]
-        left[:] = seen
+        seen, n_own = 0, ev_ptr[e + 1] - ev_ptr[e]
+        left[:] = 0
+        for k in range(n_own):
+            event = ev[ev_order[ev_ptr[e] + k]]
+            action[k], value[k], at[k] = event.action, event.value, event.at
         for j in range(row_ptr[e], row_ptr[e + 1]):
             r = row_order[j]
             now = row_at[r]
-            while seen < last:
-                event = ev[ev_order[seen]]
-                if event.at >= now:
-                    break
-                fold(cells, 1, 0, n_cells, ever, event.action, event.value, event.at, cell_i, cell_f)
+            while seen < n_own and at[seen] < now:
+                fold(cells, 1, 0, n_cells, ever, action[seen], value[seen], at[seen], cell_i, cell_f)
                 seen += 1
             for w in range(n_windows):
-                if span[w, 0] == span[w, 1]:
+                first, end = span[w, 0], span[w, 1]
+                if first == end:
                     continue
                 start = window_start(now, windows[w, 0], windows[w, 1])
-                while left[w] < seen:
-                    event = ev[ev_order[left[w]]]
-                    if event.at >= start:
-                        break
-                    fold(
-                        cells, -1, span[w, 0], span[w, 1], ever, event.action, event.value, event.at, cell_i, cell_f
-                    )  # fmt: skip
-                    left[w] += 1
+                k = left[w]
+                while k < seen and at[k] < start:
+                    fold(cells, -1, first, end, ever, action[k], value[k], at[k], cell_i, cell_f)
+                    k += 1
+                left[w] = k
             if cells_out.shape[0] > 0:
                 cells_out[r] = cells
             _write_features(cells, everybody[row_moment[r]], feat_i, feat_f, now, out[r])
