@@ -161,7 +161,7 @@ def dense_topk(
     recency: F32, half_life_us: float, other: float, use_weights: bool, trend: F32, after_us: int,
     out_items: I32, out_scores: F32, matrix: I16, scale: F32,
 ) -> None:  # fmt: skip
-    """`history @ (scale[:, None] * matrix)` for queries [start, stop) and the best of it; an empty history brings nothing.
+    """`history @ (scale[:, None] * matrix)` for queries [start, stop), the best of it; nothing for no history.
 
     Positive scores are multiplied by `trend` (items,) where the history's newest event is older than `after_us`.
     """
