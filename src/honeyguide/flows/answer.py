@@ -132,7 +132,7 @@ def _seeds(live: Live, request: RecommendRequest, kind: str) -> I32:
 
 def retrieve(live: Live, surface: Surface, ask: Ask) -> Pool:
     """Candidates of all sources; for seeds that no event speaks for yet, items with like texts."""
-    pool = live.pipeline.pool(ask.queries(), surface.config.candidates)
+    pool = surface.blend.pool(ask.queries(), surface.config.candidates)
     if surface.config.kind == "home" or not _only_popular(pool):
         return pool
     like = live.lexical.like(live.item(int(ask.items[-1])), surface.config.candidates)
@@ -152,7 +152,7 @@ def rank(live: Live, surface: Surface, ask: Ask, pool: Pool, deadline: Deadline)
         return np.full((len(items), len(live.pipeline.heads)), np.nan)
     features = live.online.read(ask.user, items, ask.now_us, ask.items, ask.weights, ask.at)
     deadline.check("features")
-    scores = ranker.score(ranker_matrix(features, pool))
+    scores = ranker.score(ranker_matrix(features, pool, live.pipeline.blend.asked))
     deadline.check("rank")
     return scores
 
@@ -175,8 +175,7 @@ def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> Slate
 
 def popular(live: Live, surface: Surface, ask: Ask) -> Pool:
     """What everybody can be shown, from the fallback source alone."""
-    blend = live.pipeline.blend
-    source = blend.sources.get(blend.config.fallback)
+    source = live.pipeline.sources.get(live.pipeline.blend.config.fallback)
     if source is None:
         order = np.argsort(-live.popularity, kind="stable")[: surface.config.candidates].astype(np.int32)
         return Pool(order[None], live.popularity[order][None], live.popularity[order][None, :, None], ("popular",))

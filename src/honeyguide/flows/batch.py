@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from honeyguide.contracts import F64, I32, CatalogView, Interactions, Pool, Queries, Ragged
+from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
 from honeyguide.flows.pipeline import ranker_matrix
@@ -38,12 +39,13 @@ def rank_batch(
     if ranker is None:
         return Ranked(pool, np.zeros((n, k, 0)))
     scores = np.empty((n, k, len(ranker.names)))
+    stream = EventStream(interactions)
     for start in range(0, n, BLOCK):
         part = slice(start, min(start + BLOCK, n))
         requests = Requests(users[part], queries.now[part], pool.items[part])
-        base = group_features(features, interactions, catalog, requests, _slice(queries, part))
+        base = group_features(features, stream, catalog, requests, _slice(queries, part))
         block = Pool(pool.items[part], pool.blend[part], pool.source_scores[part], pool.sources)
-        scores[part] = ranker.score(ranker_matrix(base, block)).reshape(part.stop - start, k, -1)
+        scores[part] = ranker.score(ranker_matrix(base, block, blend.asked)).reshape(part.stop - start, k, -1)
     return Ranked(pool, scores)
 
 

@@ -119,9 +119,15 @@ def features_of(config: WorkspaceConfig, data: Dataset) -> FeatureSet:
         return FeatureSet.from_config(config.features)
     events = data.interactions
     told = sorted(set(events.actions), key=lambda action: -config.actions.get(action, 0.0))
-    return default_features(
-        [action for action in told if config.actions.get(action, 0.0) > 0], value_bounds(events), data.catalog
-    )
+    telling = [action for action in told if config.actions.get(action, 0.0) > 0]
+    return default_features(telling, {**value_bounds(events), **_bounds_of_heads(config)}, data.catalog)
+
+
+def _bounds_of_heads(config: WorkspaceConfig) -> dict[str, tuple[float, float]]:
+    """For each action that a head praises and another one blames: where its value reads as dislike, and as like."""
+    high = {head.action: head.min_value for head in config.heads if head.min_value is not None}
+    low = {head.action: head.max_value for head in config.heads if head.max_value is not None}
+    return {action: (low[action], high[action]) for action in low if action in high and low[action] < high[action]}
 
 
 def label_cut(events: Interactions) -> int:
@@ -216,7 +222,7 @@ def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
 def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
-    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted), *_grid_sentences(prepared, fitted)]
+    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
     for name, surface in config.surfaces.items():
         _, notes = serviceable(surface, fitted.pipeline.heads, fitted.pipeline.ranks, prepared.head_names)
         decisions += [f"{name}: {note}" for note in notes]
@@ -274,12 +280,13 @@ def _blend_sentences(fitted: Fitted) -> list[str]:
     return lines
 
 
-def _grid_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:
-    lines = []
-    for given, settled in zip(prepared.config.sources, fitted.specs, strict=True):
-        kept = ", ".join(f"{key} = {settled.config[key]}" for key in given.grid)
+def _source_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:
+    lines = [f"{name} left out: {why}" for name, why in prepared.learner.refusals.items()]
+    settled = {spec.use: spec.config for spec in fitted.specs}
+    for given in prepared.config.sources:
+        kept = ", ".join(f"{key} = {settled[given.use][key]}" for key in given.grid if given.use in settled)
         if kept:
-            lines.append(f"{settled.use.rpartition(':')[2]}: validation kept {kept}")
+            lines.append(f"{given.use.rpartition(':')[2]}: validation kept {kept}")
     return lines
 
 

@@ -324,6 +324,8 @@ first_slot = 4
 
 [surfaces.item]
 kind = "item"
+# An item page asks what is alike, not what comes next.
+weights = {{ ease = 1.0, rp3beta = 0.2, covisit = 0.2 }}
 {item}
 [surfaces.item.slate.rules]
 hide_seen = false
@@ -332,6 +334,7 @@ mmr_lambda = 1.0
 
 [surfaces.board]
 kind = "board"
+weights = {{ ease = 1.0, rp3beta = 0.2, covisit = 0.2 }}
 {board}
 [surfaces.board.slate.rules]
 hide_seen = false

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Queries, Ragged, Source
+from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Source
 from honeyguide.engines.tasks.steps import StepResult, Steps, fingerprint
 from honeyguide.engines.trees.catboost_trees import CatBoostTrees
+from honeyguide.errors import BuildError
 from honeyguide.evaluation.judged import judge
 from honeyguide.evaluation.metrics import nDCG
 from honeyguide.features.definition import FeatureSet
@@ -46,7 +47,7 @@ REGIMES = (
     Regime(name="return", within_hours=1e9, weights={}),  # JSON has no infinity
 )
 """In the middle of a visit the last steps count; on coming back the whole history does."""
-REQUESTS = 8_000
+REQUESTS = 16_000
 """Moments that weights and rank heads are learnt from."""
 NEXT_ITEMS = 5
 """Within a visit, the next so many items are right: one alone is too thin a lesson."""
@@ -55,7 +56,7 @@ OUTCOMES = 60_000
 ONE_OF = ("ease", "als")
 """Of these, the build keeps the one that serves the data better."""
 CURVE_POINTS = 10
-HELD_OUT = 0.15
+HELD_OUT = 0.25
 """Share of the newest requests that decide whether the ranker goes into service."""
 
 
@@ -115,6 +116,7 @@ class Learner:
         self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
         self._progress: Progress = progress or (lambda what, done, total: None)
+        self.refusals: dict[str, str] = {}
         self._segment_key = hashlib.blake2b(np.ascontiguousarray(segments.of_user).data, digest_size=16).hexdigest()
 
     # ------------------------------------------------------------------------------------------------ sources
@@ -141,7 +143,7 @@ class Learner:
             settings["user_segment"] = self._segments.of_user
         return kind(**settings)
 
-    def sources(self, specs: Specs, data: Interactions, only: Sequence[str] | None = None) -> dict[str, Fit]:
+    def sources(self, specs: Specs, data: Interactions, only: Collection[str] | None = None) -> dict[str, Fit]:
         """Sources (or those named) fitted on events, with their folders."""
         found = {}
         for done, spec in enumerate(specs):
@@ -155,11 +157,13 @@ class Learner:
     def settled(self, base: Interactions, lesson: Lesson) -> Specs:
         """The configured sources with every grid settled on validation: one choice after another, key by key."""
         regime = regime_of(lesson.queries, REGIMES)
-        returning = _part(lesson, regime == len(REGIMES) - 1)
+        returning = lesson.part(np.flatnonzero(regime == len(REGIMES) - 1))
         asked = returning if len(returning.moments) else lesson
         chosen = []
         for spec in self._config.sources:
             config = dict(spec.config)
+            if not self._accepts(spec, base):
+                continue
             for key, values in spec.grid.items():
                 trials = [SourceConfig(use=spec.use, config={**config, key: value}) for value in values]
                 fitted = [self.source(trial, base)[0] for trial in trials]
@@ -167,6 +171,15 @@ class Learner:
                 config = trials[fitted.index(best)].config
             chosen.append(SourceConfig(use=spec.use, config=config))
         return tuple(chosen)
+
+    def _accepts(self, spec: SourceConfig, base: Interactions) -> bool:
+        """Whether a source can be fitted on data of this size; its refusal is kept for the build's report."""
+        try:
+            self.source(SourceConfig(use=spec.use, config={**spec.config, **_first(spec.grid)}), base)
+        except BuildError as error:
+            self.refusals[load_plugin(spec.use).name] = f"{error.got} (expected {error.expected})"
+            return False
+        return True
 
     # ------------------------------------------------------------------------------------------------ learning
 
@@ -184,19 +197,22 @@ class Learner:
             "catalog": self._catalog_key, "segments": self._segment_key, "seed": config.seed,
             "sources": [spec.model_dump() for spec in config.sources],
         }  # fmt: skip
-        learnt = _part(lesson, ~_newest(lesson, HELD_OUT))
+        learnt = lesson.part(np.flatnonzero(~_newest(lesson, HELD_OUT)))
         specs = self.settled(base, learnt)
         of_base = {name: source for name, (source, _) in self.sources(specs, base).items()}
         blend_config, blend_report = self._blend(of_base, learnt, key)
         on_base = Blend(list(of_base.values()), blend_config)
         ranker, decision, reports, folder = self._ranker(on_base, lesson, full, asked, key)
-        in_service = self.sources(specs, full, on_base.asked)
+        elsewhere = {name for surface in config.surfaces.values() for name in surface.weights}
+        in_service = self.sources(specs, full, {*on_base.asked, *elsewhere})
         folders = {name: place for name, (_, place) in in_service.items()}
         folders["ranker"] = folder
+        sources = {name: source for name, (source, _) in in_service.items()}
         pipeline = Pipeline(
             catalog=self._catalog,
             segments=self._segments,
-            blend=Blend([source for source, _ in in_service.values()], _only(blend_config, tuple(in_service))),
+            sources=sources,
+            blend=Blend([sources[name] for name in on_base.asked], _only(blend_config, on_base.asked)),
             features=self._features,
             ranker=ranker if ranker is not None and ranker.names else None,
             ranks=decision.on,
@@ -270,8 +286,7 @@ class Learner:
         full: Interactions, asked: I64,
     ) -> tuple[TreesRanker, Rows]:  # fmt: skip
         seed, candidates = self._config.seed, self._config.surface("home").candidates
-        held_out = _newest(lesson, HELD_OUT)
-        learnt = _part(lesson, ~held_out)
+        learnt = lesson.part(np.flatnonzero(~_newest(lesson, HELD_OUT)))
         parts = []
         if any(head.kind == "rank" for head in heads):
             negatives = max(head.negatives_per_group for head in heads if head.kind == "rank")
@@ -287,7 +302,7 @@ class Learner:
                 outcome_rows(self._features, full, self._catalog, conditioned, heads,
                              source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
             )  # fmt: skip
-        rows = _stack(parts)
+        rows = Rows.stacked(parts)
         fitted = TreesRanker.fit(
             TreesConfig(heads=heads), CatBoostTrees(), columns, rows, threads=self._threads, seed=seed
         )
@@ -303,7 +318,7 @@ class Learner:
         ranks = {name: w for name, w in utility.rank_weights.items() if name in ranker.names}
         if not ranks:
             return RankerDecision(False, "no head that ranks is weighed: the order is the blend's")
-        test = _part(lesson, _newest(lesson, HELD_OUT))
+        test = lesson.part(np.flatnonzero(_newest(lesson, HELD_OUT)))
         found = rank_batch(
             self._features, self._catalog, full, blend, ranker, test.moments.user, test.queries, home.candidates
         )
@@ -334,41 +349,13 @@ def reliability(ranker: TreesRanker, heads: tuple[HeadConfig, ...], rows: Rows) 
     return curves
 
 
+def _first(grid: dict[str, list[Any]]) -> dict[str, Any]:
+    return {key: values[0] for key, values in grid.items() if values}
+
+
 def _newest(lesson: Lesson, share: float) -> BoolArray:
     cut = np.quantile(lesson.moments.at, 1.0 - share) if len(lesson.moments) else 0
     return lesson.moments.at > cut
-
-
-def _part(lesson: Lesson, which: BoolArray) -> Lesson:
-    index = np.flatnonzero(which)
-
-    def rows(indptr: I64) -> tuple[I64, I64]:
-        lengths = np.diff(indptr)[index]
-        out = np.zeros(len(index) + 1, np.int64)
-        np.cumsum(lengths, out=out[1:])
-        return out, np.arange(out[-1], dtype=np.int64) + np.repeat(indptr[index] - out[:-1], lengths)
-
-    q = lesson.queries
-    indptr, flat = rows(q.indptr)
-    ex_indptr, ex_flat = rows(q.exclude.indptr)
-    rel_indptr, rel_flat = rows(lesson.relevant.indptr)
-    queries = Queries(
-        indptr, q.items[flat], q.weights[flat], q.at[flat], q.now[index], q.segment[index],
-        Ragged(ex_indptr, q.exclude.values[ex_flat]),
-    )  # fmt: skip
-    return Lesson(
-        lesson.moments.take(index),
-        queries,
-        Ragged(rel_indptr, lesson.relevant.values[rel_flat]),
-        lesson.events[rel_flat],
-    )
-
-
-def _stack(parts: list[Rows]) -> Rows:
-    def column(name: str) -> Any:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Rows(column("features"), column("labels"), column("at"), column("group"), column("unit"))
 
 
 def _only(config: BlendConfig, names: tuple[str, ...]) -> BlendConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from honeyguide.contracts import F32, I16, I32, I64, BoolArray, CatalogView, Interactions, Pool, Queries, Ragged
+from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import LabelRows, Requests, group_features, training_set
 from honeyguide.flows.histories import Moments, Timelines
@@ -14,13 +15,15 @@ from honeyguide.flows.pipeline import ranker_matrix
 from honeyguide.ranking.heads import HeadConfig, labels
 from honeyguide.ranking.trees import Rows
 from honeyguide.retrieval.blend import Blend
+from honeyguide.retrieval.tune import pick
 
 __all__ = ["Lesson", "ask", "outcome_rows", "request_rows"]
 
 RETURN_US = 12 * 3_600_000_000
 """A person who was away for longer comes back; before that they are in the middle of a visit."""
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
+DAY_US = 24 * 3_600_000_000
+BLOCK = 1_024
+"""Requests whose whole pools are held at once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class Lesson:
     queries: Queries
     relevant: Ragged
     events: I64  # beside relevant.values: the event that tells of it
+
+    def part(self, index: I64) -> Lesson:
+        """The chosen requests, in the order given."""
+        queries, _ = pick(self.queries, self.relevant, index)
+        lengths = np.diff(self.relevant.indptr)[index]
+        indptr = np.zeros(len(index) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        flat = np.arange(indptr[-1], dtype=np.int64) + np.repeat(self.relevant.indptr[index] - indptr[:-1], lengths)
+        relevant = Ragged(indptr, self.relevant.values[flat])
+        return Lesson(self.moments.take(index), queries, relevant, self.events[flat])
 
 
 def ask(
@@ -75,12 +88,29 @@ def request_rows(
     features: FeatureSet, full: Interactions, catalog: CatalogView, blend: Blend, lesson: Lesson,
     heads: tuple[HeadConfig, ...], *, candidates: int, negatives: int, seed: int,
 ) -> Rows:  # fmt: skip
-    """Rows for heads that rank: every candidate that was taken, and `negatives` others of each request."""
+    """Rows for heads that rank: every candidate that was taken, and `negatives` others of each request.
+
+    Pools are held for `BLOCK` requests at once; what stays is the drawn rows.
+    """
     rng = np.random.default_rng(seed)
-    pool = blend.pool(lesson.queries, candidates)
+    stream = EventStream(full)
     action, value = full.action[lesson.events], full.value[lesson.events]
-    ranks = [head for head in heads if head.kind == "rank"]
-    did = {head.name: _among(pool, lesson.relevant, labels(head, action, value, full.actions) == 1.0) for head in ranks}
+    wanted = {head.name: labels(head, action, value, full.actions) == 1.0 for head in heads if head.kind == "rank"}
+    parts = []
+    for start in range(0, len(lesson.moments), BLOCK):
+        stop = min(start + BLOCK, len(lesson.moments))
+        of = slice(lesson.relevant.indptr[start], lesson.relevant.indptr[stop])
+        part = lesson.part(np.arange(start, stop))
+        pool = blend.pool(part.queries, candidates)
+        did = {name: _among(pool, part.relevant, mask[of]) for name, mask in wanted.items()}
+        parts.append(_drawn(features, stream, catalog, blend, part, pool, did, heads, negatives, start, rng))
+    return Rows.stacked(parts)
+
+
+def _drawn(
+    features: FeatureSet, stream: EventStream, catalog: CatalogView, blend: Blend, lesson: Lesson, pool: Pool,
+    did: dict[str, BoolArray], heads: tuple[HeadConfig, ...], negatives: int, first: int, rng: np.random.Generator,
+) -> Rows:  # fmt: skip
     taken = np.logical_or.reduce([*did.values(), np.zeros(pool.items.shape, np.bool_)])
     lottery = rng.random(taken.shape)
     lottery[taken] = -1.0
@@ -90,27 +120,28 @@ def request_rows(
     drawn = np.take_along_axis(lottery, order, axis=1)
     keep = (drawn < 0) | ((drawn <= 1.0) & (np.cumsum(drawn >= 0, axis=1) <= negatives))
 
-    def pick(array: np.ndarray) -> np.ndarray:
+    def chosen(array: np.ndarray) -> np.ndarray:
         return np.take_along_axis(array, order if array.ndim == 2 else order[:, :, None], axis=1)
 
     small = Pool(
-        np.where(keep, pick(pool.items), -1).astype(np.int32), pick(pool.blend), pick(pool.source_scores), pool.sources
+        np.where(keep, chosen(pool.items), -1).astype(np.int32),
+        chosen(pool.blend),
+        chosen(pool.source_scores),
+        pool.sources,
     )
     # The best score of a source is that among all candidates, as it will be when it is served.
     best = np.fmax.reduce(np.abs(pool.source_scores), axis=1, keepdims=True)
-    requests = Requests(lesson.moments.user, lesson.moments.at, small.items)
-    base = group_features(features, full, catalog, requests, lesson.queries)
-    matrix = ranker_matrix(base, small, best=best)
-    n = len(lesson.moments)
+    moments = lesson.moments
+    base = group_features(features, stream, catalog, Requests(moments.user, moments.at, small.items), lesson.queries)
+    matrix = ranker_matrix(base, small, blend.asked, best=best)
     flat = keep.reshape(-1)
     unknown = np.full(flat.shape, np.nan, np.float32)
     columns = [
-        pick(did[head.name]).reshape(-1).astype(np.float32) if head.kind == "rank" else unknown for head in heads
+        chosen(did[head.name]).reshape(-1).astype(np.float32) if head.kind == "rank" else unknown for head in heads
     ]
-    label = np.stack(columns, axis=1)
-    unit = np.repeat(lesson.moments.user.astype(np.int64), width)
-    group, at = np.repeat(np.arange(n, dtype=np.int64), width), np.repeat(lesson.moments.at, width)
-    return Rows(matrix[flat], label[flat], at[flat], group[flat], unit[flat])
+    group = np.repeat(np.arange(first, first + len(moments), dtype=np.int64), width)
+    at, unit = np.repeat(moments.at, width), np.repeat(moments.user.astype(np.int64), width)
+    return Rows(matrix[flat], np.stack(columns, axis=1)[flat], at[flat], group[flat], unit[flat])
 
 
 def outcome_rows(

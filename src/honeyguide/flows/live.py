@@ -28,7 +28,7 @@ from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import Pipeline, load_blend, load_sources, ranker_columns, serviceable
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.ranking.trees import TreesRanker
-from honeyguide.retrieval.blend import BlendConfig
+from honeyguide.retrieval.blend import Blend, BlendConfig
 from honeyguide.retrieval.lexical import LexicalSource
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import ITEMS
@@ -63,6 +63,7 @@ class Surface:
 
     name: str
     config: SurfaceConfig
+    blend: Blend
     slate: SlateConfig
     composer: Composer
     popular: Composer  # the fallback: the same rules, the order of popularity, nothing else
@@ -99,12 +100,14 @@ class Live:
         self.users = Vocabulary.load(folders["catalog"] / "users.json")
         self.segments = _load_segments(folders["catalog"])
         features = FeatureSet.from_config(manifest.features)
-        blend = load_blend(load_sources(config.sources, folders), BlendConfig.model_validate(manifest.blend))
+        sources = {source.name: source for source in load_sources(config.sources, folders)}
+        blend = load_blend(sources, BlendConfig.model_validate(manifest.blend))
         on = any(report["on"] for report in manifest.reports)
         vectors = folders["vectors"] / "vectors.npy"
         self.pipeline = Pipeline(
             catalog=catalog,
             segments=self.segments,
+            sources=sources,
             blend=blend,
             features=features,
             ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
@@ -122,6 +125,7 @@ class Live:
         self.applied = manifest.log_offset
         self._use_catalog(catalog)
         self.catch_up()
+        self.online.advance(self.now_us())  # windows move to the present now, not in somebody's request
         # Built once, on loading: describing reads every report, and pages ask for it often.
         self.description = self.describe()
 
@@ -159,7 +163,7 @@ class Live:
         self.online.ensure(len(self.users), len(self.catalog))
         self.online.apply_many(user, item, action, value, weight, at)
         liked = weight > 0
-        for source in self.pipeline.blend.sources.values():
+        for source in self.pipeline.sources.values():
             if liked.any() and hasattr(source, "update"):
                 source.update(item[liked], at[liked], self.segment_rows(user[liked]))
 
@@ -189,7 +193,14 @@ class Live:
         known = frozenset(head.name for head in self.config.heads)
         slate, _ = serviceable(config, self.pipeline.heads, self.pipeline.ranks, known)
         plain = SlateConfig(rules=slate.rules.model_copy(update={"pins": ()}))
-        return Surface(name, config, slate, self.pipeline.composer(slate, catalog), Composer(plain, {}, catalog))
+        return Surface(
+            name,
+            config,
+            self.pipeline.blend_of(config),
+            slate,
+            self.pipeline.composer(slate, catalog),
+            Composer(plain, {}, catalog),
+        )
 
     def facts(self, row: int) -> Facts:
         """An item's facts; made once per item and catalog, for every answer shows a few dozen of the same."""
@@ -252,7 +263,7 @@ class Live:
         }
 
     def _describe_surface(self, surface: Surface, on: list[dict[str, Any]]) -> dict[str, Any]:
-        regimes = self.pipeline.blend.config.regimes
+        regimes = surface.blend.config.regimes
         alone = self.manifest.blend_report["quality"]
         sources = [
             {
@@ -261,7 +272,7 @@ class Live:
                 "weights": {regime.name: regime.weights.get(name, 0.0) for regime in regimes},
                 "validation": {regime: quality.get(name) for regime, quality in alone.items()},
             }
-            for name in self.pipeline.blend.asked
+            for name in surface.blend.asked
         ]
         utility, rules = surface.slate.utility, surface.slate.rules
         used = {**utility.rank_weights, **utility.weights}
@@ -303,8 +314,9 @@ class Live:
 
     def _examples(self) -> list[str]:
         """A few people with a middling history, for pages that want somebody to show."""
-        rows = np.linspace(0, max(len(self.users) - 1, 0), 5).astype(int)
-        return [self.users.id(int(row)) for row in dict.fromkeys(rows.tolist())] if len(self.users) else []
+        known = len(self.segments.of_user)  # those whom the build knew
+        rows = np.linspace(0, max(known - 1, 0), 5).astype(int)
+        return [self.users.id(int(row)) for row in dict.fromkeys(rows.tolist())] if known else []
 
 
 def _load_segments(folder: Path) -> Segments:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from honeyguide.contracts import F32, CatalogView, Pool, Queries, Source
+from honeyguide.contracts import F32, CatalogView, Pool, Source
 from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.config import SourceConfig, SurfaceConfig, load_plugin
 from honeyguide.flows.data import Segments
 from honeyguide.ranking.trees import TreesRanker
-from honeyguide.retrieval.blend import Blend, BlendConfig
+from honeyguide.retrieval.blend import Blend, BlendConfig, Regime
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.utility import UtilityConfig
 
@@ -29,23 +29,26 @@ def ranker_columns(features: FeatureSet, asked: tuple[str, ...]) -> tuple[str, .
     return (*features.names, *(f"source_{name}" for name in asked), "blend")
 
 
-def ranker_matrix(features: F32, pool: Pool, best: F32 | None = None) -> F32:
+def ranker_matrix(features: F32, pool: Pool, asked: tuple[str, ...], best: F32 | None = None) -> F32:
     """The ranker's columns (n * K, features + sources + 1) of candidates (n, K), request by request.
 
     A source's score is given relative to the best it gave in this request: the raw scores grow with the history, and
-    what a tree learns from few events would not hold for many. nan where the source did not bring the item.
+    what a tree learns from few events would not hold for many. nan where the source did not bring the item, or was not
+    asked on this surface. asked: the sources that the ranker learnt from, in order.
     best: (n, 1, sources), the sources' best scores where the pool holds only a part of the candidates.
     """
     n, k, sources = pool.source_scores.shape
     if best is None:
         best = np.fmax.reduce(np.abs(pool.source_scores), axis=1, keepdims=True)
+    relative = (pool.source_scores / np.where(best > 0, best, np.float32(1.0))).reshape(n * k, sources)
     width = features.shape[1]
-    out = np.empty((n * k, width + sources + 1), np.float32)
+    out = np.empty((n * k, width + len(asked) + 1), np.float32)
     out[:, :width] = features
-    relative = out[:, width : width + sources].reshape(n, k, sources) if n == 1 else np.empty_like(pool.source_scores)
-    np.divide(pool.source_scores, np.where(best > 0, best, np.float32(1.0)), out=relative)
-    if n > 1:
-        out[:, width : width + sources] = relative.reshape(n * k, sources)
+    if pool.sources == asked:
+        out[:, width:-1] = relative
+    else:
+        for column, name in enumerate(asked, width):
+            out[:, column] = relative[:, pool.sources.index(name)] if name in pool.sources else np.nan
     out[:, -1] = pool.blend.reshape(-1)
     return out
 
@@ -91,6 +94,7 @@ class Pipeline:
 
     catalog: CatalogView
     segments: Segments
+    sources: dict[str, Source]  # all that are fitted; the blend of home asks those that pay
     blend: Blend
     features: FeatureSet
     ranker: TreesRanker | None
@@ -110,19 +114,33 @@ class Pipeline:
         """A composer of this pipeline's heads and vectors."""
         return Composer(slate, self.heads, catalog or self.catalog, self.vectors)
 
-    def pool(self, queries: Queries, k: int) -> Pool:
-        """Candidates of every query."""
-        return self.blend.pool(queries, k)
+    def blend_of(self, surface: SurfaceConfig) -> Blend:
+        """The blend of a surface: its own weights over the sources there are, or those that the build found."""
+        weights = {name: weight for name, weight in surface.weights.items() if name in self.sources and weight > 0}
+        if not weights:
+            return self.blend
+        fallback = self.blend.config.fallback
+        names = [name for name in self.sources if name in weights or name == fallback]
+        config = self.blend.config.model_copy(update={"regimes": (Regime(name="always", weights=weights),)})
+        return Blend([self.sources[name] for name in names], config)
 
 
-def load_blend(sources: list[Source], config: BlendConfig) -> Blend:
-    """A blend over loaded sources; BuildError if one that has a weight is gone."""
-    names = {source.name for source in sources}
-    missing = {n for regime in config.regimes for n, w in regime.weights.items() if w > 0} - names
+def load_blend(sources: Mapping[str, Source], config: BlendConfig) -> Blend:
+    """The blend of home over loaded sources; BuildError if one that has a weight is gone."""
+    wanted = {n for regime in config.regimes for n, w in regime.weights.items() if w > 0} | {config.fallback}
+    missing = wanted - set(sources) - {config.fallback}
     if missing:
         raise BuildError(
             expected="every source that the build weighed",
             got=f"no {', '.join(sorted(missing))}",
             do="Build again after a change of [[sources]].",
         )
-    return Blend(sources, config)
+    return Blend([source for name, source in sources.items() if name in wanted], _known(config, sources))
+
+
+def _known(config: BlendConfig, sources: Mapping[str, Source]) -> BlendConfig:
+    regimes = tuple(
+        regime.model_copy(update={"weights": {n: w for n, w in regime.weights.items() if n in sources and w > 0}})
+        for regime in config.regimes
+    )
+    return config.model_copy(update={"regimes": regimes})

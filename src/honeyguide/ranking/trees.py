@@ -80,6 +80,24 @@ class Rows:
     group: I64 | None = None  # (n,) the request behind a row, -1 none; rank heads need it
     unit: I64 | None = None  # (n,) the person behind a row: intervals resample people
 
+    @classmethod
+    def stacked(cls, parts: Sequence[Rows]) -> Rows:
+        """Parts below each other; a part without groups or units counts as having none (-1)."""
+
+        def column(name: str) -> I64:
+            of = [getattr(part, name) for part in parts]
+            return np.concatenate(
+                [np.full(len(p.at), -1, np.int64) if c is None else c for p, c in zip(parts, of, strict=True)]
+            )
+
+        return cls(
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.at for part in parts]),
+            column("group"),
+            column("unit"),
+        )
+
     def take(self, which: I64, head: int) -> tuple[F32, F32, I64 | None, I64 | None]:
         """Features, one head's labels, groups and units of the chosen rows."""
         group = None if self.group is None else self.group[which]
