@@ -188,7 +188,7 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
         segments=json.dumps(list(segments)),
         heads="\n".join(_head_text(head) for head in heads),
         sources="\n".join(f"[[sources]]\nuse = {json.dumps(use)}{extra}" for use, extra in SOURCES),
-        home=_utility("home", rank, probability, blend=0.5 if rank else 1.0),
+        home=_utility("home", rank, probability, blend=1.0),
         item=_utility("item", {}, {}, blend=1.0),
         board=_utility("board", {}, {}, blend=1.0),
     ), notes
