@@ -1,5 +1,5 @@
 # docker build -t honeyguide .
-# docker run -p 8000:8000 -v "$PWD/shop:/workspace" honeyguide
+# docker run -p 8080:8080 -v "$PWD/shop:/workspace" honeyguide
 #
 # The workspace is a volume owned by uid 10001: `honeyguide init` and `build` work in the same image, as in
 # docker run -v "$PWD/shop:/workspace" -v "$PWD/data:/data:ro" honeyguide honeyguide build /workspace
@@ -27,10 +27,10 @@ ENV PATH=/opt/honeyguide/bin:$PATH \
 USER honeyguide
 WORKDIR /home/honeyguide
 VOLUME /workspace
-EXPOSE 8000
+EXPOSE 8080
 STOPSIGNAL SIGTERM
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=2)"]
 
-CMD ["honeyguide", "serve", "/workspace", "--host", "0.0.0.0", "--port", "8000", "--no-console"]
+CMD ["honeyguide", "serve", "/workspace", "--host", "0.0.0.0", "--port", "8080", "--no-console"]

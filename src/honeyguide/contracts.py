@@ -373,7 +373,7 @@ class Erasable(Protocol):
 
 
 class TablesEngine(Protocol):
-    """Where tables are computed: Ibis expressions in, Arrow out. DuckDB by default, Spark when one machine is not enough."""
+    """Where tables are computed: Ibis expressions in, Arrow out. DuckDB by default, Spark beyond one machine."""
 
     name: str
 
@@ -412,7 +412,7 @@ class Health:
 
 
 class Answerer(Protocol):
-    """The product as a function: requests in, answers out. `serving/http` and `world` receive one from `flows/wiring`."""
+    """The product as a function: requests in, answers out. `serving/http` and `world` get one from `flows/wiring`."""
 
     def recommend(self, request: RecommendRequest) -> Answer:
         """A slate."""
@@ -440,6 +440,10 @@ class Answerer(Protocol):
 
     def health(self) -> Health:
         """Readiness."""
+        ...
+
+    def gauges(self) -> dict[str, float]:
+        """Figures of the moment for /metrics, such as what waits to be written."""
         ...
 
     def pipeline(self) -> dict[str, Any]:

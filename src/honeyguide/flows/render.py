@@ -38,7 +38,8 @@ __all__ = [
     "table",
 ]
 
-out = Console(highlight=False)
+# A pipe has no width of its own: tables that are read by `less` or kept in a file should not be cut at 80 columns.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def emit_json(value: Any) -> None:
@@ -296,13 +297,17 @@ def doctor(findings: Sequence[Mapping[str, Any]], *, as_json: bool) -> bool:
     return all(line["state"] != "bad" for line in findings)
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def bench(result: Mapping[str, Any], json_file: Path | None) -> None:
     """`bench`."""
     columns = ["benchmark", "case", "metric", "ours", "peer", "peer_name", "ratio", "floor", "unit"]
     grid = _grid(result["machine"]["cpu"], columns, right=["ours", "peer", "ratio", "floor"])
     for row in result["rows"]:
         cells = (row[name] for name in columns)
-        grid.add_row(*("" if c is None else f"{c:,.4g}" if isinstance(c, float | int) else str(c) for c in cells))
+        grid.add_row(*("" if c is None else _number(c) if isinstance(c, float | int) else str(c) for c in cells))
     out.print(grid)
     for line in result["missing"]:
         out.print(f"[yellow]left out: {escape(line)}[/]")

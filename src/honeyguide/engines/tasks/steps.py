@@ -1,7 +1,7 @@
 """Cached steps: a step whose name, inputs and code are the same as before gives the artifact of before.
 
-An artifact is a folder `<store>/<step>/<fingerprint>`; it appears by one atomic rename, so a killed build leaves no half
-artifact, only a `.tmp-*` folder that the next run removes.
+An artifact is a folder `<store>/<step>/<fingerprint>`; it appears by one atomic rename, so a killed build leaves no
+half artifact, only a `.tmp-*` folder that the next run removes.
 """
 
 from __future__ import annotations
