@@ -158,7 +158,7 @@ def test_a_second_build_redoes_only_what_changed_and_rolls_back(shop: Path) -> N
     (shop / "honeyguide.toml").write_text(text)
     changed = build(shop)
     assert all(step["reused"] for step in changed["steps"])  # a slate's configuration is no artifact
-    text = text.replace("half_life_days = 60.0", "half_life_days = 30.0")
+    text = text.replace("half_life_days = [3.0,", "half_life_days = [4.0,")
     (shop / "honeyguide.toml").write_text(text)
     redone = {step["name"] for step in build(shop)["steps"] if not step["reused"]}
     assert "source-popular" in redone

@@ -257,7 +257,8 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
         decisions=decisions,
         seconds=round(seconds, 2),
     )  # fmt: skip
-    body.build_id = f"{now:%Y%m%dT%H%M%S}-{fingerprint(body.folders)[:8]}"
+    # To the millisecond, so that ids sort by time.
+    body.build_id = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{fingerprint(body.folders)[:8]}"
     return body
 
 
