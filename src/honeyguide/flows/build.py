@@ -36,12 +36,14 @@ from honeyguide.evaluation.split import global_split
 from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
+from honeyguide.features.values import feature_values
 from honeyguide.flows.check import check
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.fit import Fitted, Learner, content
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
+from honeyguide.schema.tables import FEATURE_VALUES
 from honeyguide.slate.utility import UtilityWeights
 
 __all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
@@ -150,6 +152,7 @@ def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, 
         folders["evidence"] = _evidence(prepared).folder
         folders["catalog"] = _keep_catalog(prepared).folder
         folders["online"] = _online(prepared).folder
+        folders["feature_values"] = _feature_values(prepared).folder
         folders["text"] = _text(prepared).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
         manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started)
@@ -191,6 +194,21 @@ def _online(prepared: Prepared) -> StepResult:
 
     inputs = {"events": content(data.interactions), "features": features.fingerprint, "data": data.fingerprint}
     return prepared.steps.run("online", inputs, make)
+
+
+def _feature_values(prepared: Prepared) -> StepResult:
+    """The FeatureValues table as of just after the last event."""
+    import pyarrow.parquet as pq
+
+    data, features = prepared.data, prepared.features
+    at_us = int(data.interactions.at[-1]) + 1
+
+    def make(folder: Path) -> None:
+        values = feature_values(features, data.interactions, data.users, data.catalog.items, at_us)
+        pq.write_table(values, folder / f"{FEATURE_VALUES.name}.parquet", compression="zstd")
+
+    inputs = {"data": data.fingerprint, "features": features.fingerprint, "actions": data.interactions.actions}
+    return prepared.steps.run("feature_values", inputs, make)
 
 
 def _text(prepared: Prepared) -> StepResult:

@@ -15,8 +15,9 @@ from honeyguide.flows.check import impressions
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.live import load_manifest
 from honeyguide.flows.wiring import open_desk
-from honeyguide.schema.tables import IMPRESSIONS, JUDGED
+from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, JUDGED
 from honeyguide.serving.server import Server
 from honeyguide.serving.server import serve as serve_http
 from honeyguide.serving.settings import ServeSettings
@@ -84,13 +85,18 @@ def explain(folder: Path) -> dict[str, Any]:
 
 
 def sql(folder: Path, query: str) -> pa.Table:
-    """One SELECT over the tables of the workspace: the snapshots, what was shown, and the newest evaluation."""
+    """One SELECT over the tables of the workspace: snapshots, feature values, what was shown, the newest evaluation."""
     import pyarrow as pa
 
     layout = Layout.open(folder)
     tables = Snapshots(layout.tables)
     with DuckDBTables() as engine:
         named = {name: engine.parquet(tables.path(name), name) for name in tables.names()}
+        if layout.current.exists():
+            folder_of = load_manifest(layout).folders.get(FEATURE_VALUES.name)
+            if folder_of is not None:
+                path = layout.root / folder_of / f"{FEATURE_VALUES.name}.parquet"
+                named[FEATURE_VALUES.name] = engine.parquet(path, FEATURE_VALUES.name)
         shown = impressions(layout)
         named[IMPRESSIONS.name] = engine.table(shown if shown is not None else IMPRESSIONS.arrow().empty_table())
         rows = newest(layout).get("rows", [])

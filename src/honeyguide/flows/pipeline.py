@@ -121,7 +121,7 @@ class Pipeline:
             return self.blend
         fallback = self.blend.config.fallback
         names = [name for name in self.sources if name in weights or name == fallback]
-        config = self.blend.config.model_copy(update={"regimes": (Regime(name="always", weights=weights),)})
+        config = self.blend.config.model_copy(update={"regimes": (Regime(name="request", weights=weights),)})
         return Blend([self.sources[name] for name in names], config)
 
 

@@ -254,19 +254,21 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
     )
     for name, surface in description["surfaces"].items():
         out.print(f"\n[bold yellow]{name}[/]")
-        sources = ", ".join(f"{s['name']} x {s['weight']:.2f}" for s in surface["sources"])
-        out.print(f"  1 sources      {sources} -> {surface['candidates']} candidates")
+        for regime in surface["sources"][0]["weights"] if surface["sources"] else ():
+            weights = ", ".join(f"{s['name']} x {s['weights'][regime]:.2f}" for s in surface["sources"])
+            out.print(f"  1 sources      on a {regime}: {weights} -> {surface['candidates']} candidates")
         heads = ", ".join(f"{h['name']} ({h['gives']})" for h in surface["heads"]) or "none: the blend's rank decides"
         out.print(f"  2 heads        {heads}")
         out.print(f"  3 rules        {'; '.join(surface['rules']) or 'none'}")
-        out.print("  4 utility      " + " + ".join(f"{w:g} x {h}" for h, w in surface["utility"].items()))
+        out.print("  4 utility      " + " ".join(f"{w:+g} x {h}" for h, w in surface["utility"].items()))
         out.print(f"  5 diversity    MMR, share {surface['diversity']:g}")
         out.print(f"  6 exploration  {surface['explore_share']:.0%} of slots, propensities logged")
         out.print(f"  deadline       {surface['deadline_ms']:g} ms, then popular")
-    grid = _grid("Features", ["feature", "of", "meaning", "importance"], right=["importance"])
+    grid = _grid("Features", ["feature", "of", "meaning", "window", "importance"], right=["importance"])
     for feature in description["features"]:
         share = feature.get("importance")
-        grid.add_row(feature["name"], feature["entity"], feature["meaning"], "-" if share is None else f"{share:.1%}")
+        shown = "-" if share is None else f"{share:.1%}"
+        grid.add_row(feature["name"], feature["entity"], feature["meaning"], feature["window"], shown)
     return out.print(grid)
 
 
