@@ -20,7 +20,6 @@ import numpy as np
 
 from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Source
 from honeyguide.engines.tasks.steps import StepResult, Steps, fingerprint
-from honeyguide.engines.trees.catboost_trees import CatBoostTrees
 from honeyguide.errors import BuildError
 from honeyguide.evaluation.judged import judge
 from honeyguide.evaluation.metrics import nDCG
@@ -303,6 +302,9 @@ class Learner:
                              source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
             )  # fmt: skip
         rows = Rows.stacked(parts)
+        # The library that fits is not imported above: a process that serves imports this module too.
+        from honeyguide.engines.trees.catboost_trees import CatBoostTrees
+
         fitted = TreesRanker.fit(
             TreesConfig(heads=heads), CatBoostTrees(), columns, rows, threads=self._threads, seed=seed
         )
