@@ -54,6 +54,7 @@ class Ask:
     seen: I32
     exclude: I32
     segment: int
+    reasons: I32  # of the items, those that may be given as a reason: nobody wants more of what they disliked
 
     def queries(self) -> Queries:
         """The request as a batch of one."""
@@ -102,15 +103,17 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
         newest = slice(max(len(past.items) - surface.config.history, 0), None)
         items, weights, at = past.items[newest], past.weights[newest], past.at[newest]
         seeds = _NO_ROWS
+        blamed = past.values[newest] <= live.blamed_up_to[past.actions[newest]]
+        reasons = items[~blamed]
     else:
-        seeds = _seeds(live, request, kind)
+        seeds = reasons = _seeds(live, request, kind)
         items, weights = seeds, np.ones(len(seeds), np.float32)
         at = np.full(len(seeds), now - 1, np.int64)
     seen = past.items if surface.slate.rules.hide_seen else _NO_ROWS
     exclude = np.concatenate([seen, seeds]) if len(seeds) else seen
     return Ask(
         request, request.request_id or time_key(), user, now, items, weights, at, seen, exclude,
-        live.segment(user, request.context),
+        live.segment(user, request.context), reasons,
     )  # fmt: skip
 
 
@@ -230,7 +233,7 @@ def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateRe
 def _because(live: Live, ask: Ask, rows: I32) -> list[int]:
     """For each item, the row of the history or the seeds that is nearest to it, -1 if none is near."""
     vectors = live.vectors
-    items = ask.items[(ask.items >= 0) & (ask.items < len(vectors))]
+    items = ask.reasons[(ask.reasons >= 0) & (ask.reasons < len(vectors))]
     if not len(items) or not len(rows):
         return [-1] * len(rows)
     inside = rows < len(vectors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from honeyguide.flows.layout import Layout
@@ -10,7 +11,7 @@ from honeyguide.flows.layout import Layout
 __all__ = ["newest", "path"]
 
 
-def path(layout: Layout) -> Any:
+def path(layout: Layout) -> Path:
     """Where the report lies."""
     return layout.reports / "evaluation.json"
 

@@ -194,7 +194,7 @@ class Learner:
         key = {
             "base": content(base), "full": content(full), "asked": fingerprint(asked.tolist()),
             "catalog": self._catalog_key, "segments": self._segment_key, "seed": config.seed,
-            "sources": [spec.model_dump() for spec in config.sources],
+            "sources": [spec.model_dump() for spec in config.sources], "history": home.history,
         }  # fmt: skip
         learnt = lesson.part(np.flatnonzero(~_newest(lesson, HELD_OUT)))
         specs = self.settled(base, learnt)
@@ -271,6 +271,7 @@ class Learner:
             **key, "features": self._features.fingerprint, "columns": columns,
             "blend": blend.config.model_dump(mode="json"), "heads": [head.model_dump() for head in config.heads],
             "candidates": config.surface("home").candidates,
+            "utility": config.surface("home").slate.utility.model_dump(),
         }  # fmt: skip
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)
@@ -296,7 +297,7 @@ class Learner:
         if any(head.kind == "probability" for head in heads):
             given = {head.given for head in heads if head.kind == "probability"}
             codes = [full.actions.index(action) for action in given if action in full.actions]
-            conditioned = asked[np.isin(full.action[asked], codes)] if None not in given else asked
+            conditioned = _conditioned(full, asked, codes) if None not in given else asked
             parts.append(
                 outcome_rows(self._features, full, self._catalog, conditioned, heads,
                              source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
@@ -333,6 +334,18 @@ class Learner:
         ndcg = [judge(ranked, test.relevant, [nDCG(10)]).values["nDCG@10"] for ranked in lists]
         decision = compare(ndcg[0], ndcg[1], unit=test.moments.user.astype(np.int64), seed=self._config.seed)
         return RankerDecision(decision.on, decision.reason, decision.gain, decision.low, decision.high)
+
+
+def _conditioned(full: Interactions, asked: I64, codes: Collection[int]) -> I64:
+    """Events of these actions among those `asked` about, ascending.
+
+    An action that is no sign of interest is never asked about, yet an impression is what a click is conditioned on: of
+    such actions all events of the same time count.
+    """
+    wanted = np.isin(full.action, list(codes))
+    since = full.at[asked].min() if len(asked) else 0
+    silent = wanted & ~(full.weight > 0) & (full.at >= since)
+    return np.union1d(asked[wanted[asked]], np.flatnonzero(silent))
 
 
 def reliability(ranker: TreesRanker, heads: tuple[HeadConfig, ...], rows: Rows) -> list[dict[str, Any]]:

@@ -122,6 +122,11 @@ class Live:
         self.suggester = Suggester.build(catalog, self.popularity)
         self.words = Words.build(catalog)
         self._actions = {name: code for code, name in enumerate(self.online.actions)}
+        # By action code (the last is any other action): values up to this are no reason to give, see `answer.because`.
+        self.blamed_up_to = np.full(len(self._actions) + 1, -np.inf, np.float32)
+        for head in config.heads:
+            if head.max_value is not None and head.min_value is None and head.action in self._actions:
+                self.blamed_up_to[self._actions[head.action]] = head.max_value
         self.applied = manifest.log_offset
         self._use_catalog(catalog)
         self.catch_up()

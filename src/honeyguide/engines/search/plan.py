@@ -59,7 +59,7 @@ class DocumentTerms:
     def of(cls, item: Item, config: LexicalConfig) -> DocumentTerms:
         """Analyse one item."""
         return cls.from_folded(
-            item.title or "",
+            item.title or item.item_id,
             [text.fold(person) for person in item.people],
             [text.fold(category) for category in item.categories],
             text.fold(item.description or ""),

@@ -368,7 +368,7 @@ class _FoldedView:
         """Terms of one row."""
         view = self._view
         return DocumentTerms.from_folded(
-            view.title[row],
+            view.title[row] or view.items.id(row),  # an item without a title is shown, and so looked for, by its id
             [self._people[code] for code in view.people.row(row)],
             [self._categories[code] for code in view.category.row(row)],
             self._descriptions[row],
