@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from honeyguide.errors import ConfigError, HoneyguideError
+from honeyguide.kernels.text import natural_title
 from honeyguide.schema.wire import (
     Answer,
     EventIn,
@@ -86,8 +87,9 @@ class Api:
         return answer
 
     async def item(self, item_id: str) -> Item:
-        """One item of the catalog."""
-        return _decoded(await self._send("GET", f"/v1/items/{quote(item_id, safe='')}"), Item)
+        """One item of the catalog, its title as lists show it."""
+        item = _decoded(await self._send("GET", f"/v1/items/{quote(item_id, safe='')}"), Item)
+        return msgspec.structs.replace(item, title=natural_title(item.title)) if item.title else item
 
     async def pipeline(self) -> dict[str, Any]:
         """What the build in service is made of."""

@@ -294,7 +294,8 @@ def _blend_sentences(fitted: Fitted) -> list[str]:
     for regime in fitted.blend_config.regimes:
         weights = sorted(regime.weights.items(), key=lambda pair: -pair[1])
         used = ", ".join(f"{name} {weight:.2f}" for name, weight in weights if weight > 0)
-        off = ", ".join(name for name, weight in weights if weight == 0)
+        paid = {name for name, weight in weights if weight > 0}
+        off = ", ".join(name for name in fitted.blend_report.quality[regime.name] if name not in paid)
         lines.append(f"blend on a {regime.name}: {used}" + (f"; off: {off}" if off else ""))
     return lines
 

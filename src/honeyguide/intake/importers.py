@@ -80,9 +80,7 @@ def resolve(raw: Raw, table: Table, given: Mapping[Column, str] | None) -> Detec
         raise DataError(
             expected=f"columns for {', '.join(missing)} in {raw.path}",
             got=_listed(names),
-            do="Rename the columns, or give a mapping such as "
-            + ", ".join(f"{column}=COLUMN" for column in missing)
-            + ".",
+            do="Rename the columns to these names; common ones, such as customer_id or event_time, are known too.",
         )
     notes = list(raw.notes)
     action = None

@@ -42,7 +42,8 @@ _ITEM = _words(
 _TIME = _words(
     "happenedat timestamp ts time eventtime eventtimestamp eventts datetime eventdatetime date eventdate createdat "
     "created occurredat occurred loggedat servertime servertimestamp clienttime clicktime purchasetime orderdate "
-    "ordertime visittime unixtime unixtimestamp unixreviewtime epoch timestampms timestampus timems timeus timens t"
+    "ordertime visittime when unixtime unixtimestamp unixreviewtime epoch timestampms timestampus timems timeus timens "
+    "t"
 )
 
 _EVENT_NAMES: dict[Column, list[str]] = {
