@@ -12,7 +12,7 @@ import structlog
 from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
-from honeyguide.flows.pipeline import ranker_matrix
+from honeyguide.flows.pipeline import NEW, ranker_matrix
 from honeyguide.retrieval.lexical import highlight
 from honeyguide.schema.wire import (
     Answer,
@@ -54,6 +54,7 @@ class Ask:
     seen: I32
     exclude: I32
     segment: int
+    kind: str  # of the request: new, visit or return
     reasons: I32  # of the items, those that may be given as a reason: nobody wants more of what they disliked
 
     def queries(self) -> Queries:
@@ -98,22 +99,24 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
     user = live.users.row(request.user_id) if request.user_id is not None else -1
     now = live.now_us()
     past = live.online.history(user, SEEN_LIMIT, now)
-    kind = surface.config.kind
-    if kind == "home":
+    if surface.config.kind == "home":
         newest = slice(max(len(past.items) - surface.config.history, 0), None)
         items, weights, at = past.items[newest], past.weights[newest], past.at[newest]
         seeds = _NO_ROWS
         blamed = past.values[newest] <= live.blamed_up_to[past.actions[newest]]
         reasons = items[~blamed]
     else:
-        seeds = reasons = _seeds(live, request, kind)
+        seeds = reasons = _seeds(live, request, surface.config.kind)
         items, weights = seeds, np.ones(len(seeds), np.float32)
         at = np.full(len(seeds), now - 1, np.int64)
     seen = past.items if surface.slate.rules.hide_seen else _NO_ROWS
     exclude = np.concatenate([seen, seeds]) if len(seeds) else seen
+    regimes = live.pipeline.blend.config.regimes
+    age_hours = (now - int(at[-1])) / 3.6e9 if len(at) else 0.0
+    kind = next((r.name for r in regimes if age_hours <= r.within_hours), regimes[-1].name) if len(at) else NEW
     return Ask(
         request, request.request_id or time_key(), user, now, items, weights, at, seen, exclude,
-        live.segment(user, request.context), reasons,
+        live.segment(user, request.context), kind, reasons,
     )  # fmt: skip
 
 
@@ -162,7 +165,7 @@ def rank(live: Live, surface: Surface, ask: Ask, pool: Pool, deadline: Deadline)
 
 def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> SlateResult:
     """Rules, utility, diversity, pins, exploration: in this order. Without scores: the order of the pool."""
-    composer = surface.popular if scores is None else surface.composer
+    composer = surface.popular if scores is None else surface.composers.of(ask.kind)
     if scores is None:
         scores = np.zeros((pool.items.shape[1], 0))
     return composer.compose(
@@ -325,7 +328,7 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
 
 def _check_ranges(live: Live, request: SearchRequest) -> None:
     # The rules of any surface hold the checks of a filter; an upside-down range is refused alike everywhere.
-    next(iter(live.surfaces.values())).composer.rules.barred(request.filters)
+    next(iter(live.surfaces.values())).popular.rules.barred(request.filters)
 
 
 _WORDS = re.compile(r"\w+")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,9 @@ from honeyguide.contracts import F64, I32, CatalogView, Interactions, Pool, Quer
 from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
-from honeyguide.flows.pipeline import ranker_matrix
+from honeyguide.flows.pipeline import Composers, ranker_matrix
 from honeyguide.ranking.trees import TreesRanker
 from honeyguide.retrieval.blend import Blend
-from honeyguide.slate.compose import Composer
 
 __all__ = ["Ranked", "rank_batch", "slates"]
 
@@ -49,12 +49,12 @@ def rank_batch(
     return Ranked(pool, scores)
 
 
-def slates(found: Ranked, composer: Composer, queries: Queries, k: int) -> I32:
-    """What each request would be shown, (n, k), padded with -1."""
+def slates(found: Ranked, composers: Composers, kinds: Sequence[str], queries: Queries, k: int) -> I32:
+    """What each request would be shown, (n, k), padded with -1. kinds: of the requests, see `pipeline.kinds_of`."""
     out = np.full((len(queries), k), -1, np.int32)
-    for i in range(len(queries)):
+    for i, kind in enumerate(kinds):
         real = found.pool.items[i] >= 0
-        slate = composer.compose(
+        slate = composers.of(kind).compose(
             found.pool.items[i][real], scores=found.scores[i][real], blend=found.pool.blend[i][real], k=k,
             request_id=str(i), seen=queries.exclude.row(i),
         )  # fmt: skip

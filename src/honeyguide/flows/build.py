@@ -65,7 +65,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     log_offset: int
     blend: dict[str, Any]
     blend_report: dict[str, Any]
-    decision: dict[str, Any]
+    ranks: dict[str, dict[str, Any]]  # kind of request -> whether the heads that rank are in service, and why
     reports: list[dict[str, Any]]
     folders: dict[str, str]  # relative to the workspace: sources by name, ranker, online, text, catalog
     steps: list[dict[str, Any]]
@@ -240,9 +240,9 @@ def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
 def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
-    decisions = [_ranker_sentence(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
+    decisions = [*_ranker_sentences(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
     for name, surface in config.surfaces.items():
-        _, notes = serviceable(surface, fitted.pipeline.heads, fitted.pipeline.ranks, prepared.head_names)
+        _, notes = serviceable(surface, fitted.pipeline.heads, bool(fitted.pipeline.ranks), prepared.head_names)
         decisions += [f"{name}: {note}" for note in notes]
     body = Manifest(
         build_id="",
@@ -264,7 +264,7 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
         log_offset=data.log_offset,
         blend=fitted.blend_config.model_dump(mode="json"),
         blend_report=msgspec.to_builtins(fitted.blend_report),
-        decision=msgspec.to_builtins(fitted.decision),
+        ranks=msgspec.to_builtins(fitted.decisions),
         reports=fitted.reports,
         folders={name: str(path.relative_to(prepared.layout.root)) for name, path in folders.items()},
         steps=[
@@ -284,9 +284,11 @@ def _iso(at_us: int) -> str:
     return dt.datetime.fromtimestamp(at_us / 1e6, dt.UTC).isoformat(timespec="seconds")
 
 
-def _ranker_sentence(fitted: Fitted) -> str:
-    state = "in service" if fitted.decision.on else "switched off: the blend orders"
-    return f"heads that rank are {state}; {fitted.decision.reason} (nDCG@10 on the newest requests)"
+def _ranker_sentences(fitted: Fitted) -> list[str]:
+    return [
+        f"heads that rank, for a {kind} request: {'in service' if one.on else 'off'}; {one.reason} (nDCG@10, held out)"
+        for kind, one in fitted.decisions.items()
+    ]
 
 
 def _blend_sentences(fitted: Fitted) -> list[str]:
@@ -337,7 +339,7 @@ def _report(manifest: Manifest) -> dict[str, Any]:
         "steps": manifest.steps,
         "heads": heads,
         "decisions": manifest.decisions,
-        "ranker_on": manifest.decision["on"],
+        "ranks": manifest.ranks,
     }
 
 

@@ -27,12 +27,11 @@ from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import path
 from honeyguide.flows.fit import content
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.pipeline import serviceable
+from honeyguide.flows.pipeline import kinds_of
 from honeyguide.retrieval.covisit import ItemKNN
 from honeyguide.retrieval.popular import Popular, PopularConfig
 from honeyguide.retrieval.tune import pick, quality
 from honeyguide.schema import columns as c
-from honeyguide.slate.explore import ExploreConfig
 
 __all__ = ["BASELINES", "METRICS", "evaluate"]
 
@@ -201,15 +200,14 @@ def _home(prepared: Prepared, trial: Trial, train: Interactions, before: Interac
     """The home surface as it would have been built from `train`, with choices made on the events `asked`."""
     fitted = prepared.learner.fit(before, train, asked)
     pipeline, surface = fitted.pipeline, prepared.config.surface("home")
-    slate, _ = serviceable(surface, pipeline.heads, pipeline.ranks, prepared.head_names)
-    composer = pipeline.composer(slate.model_copy(update={"explore": ExploreConfig()}))
+    composers = pipeline.composers(surface, prepared.head_names, explore=False)
 
     def served(queries: Queries, k: int) -> I32:
         found = rank_batch(
             prepared.features, pipeline.catalog, train, pipeline.blend, pipeline.ranker, trial.user, queries,
             surface.candidates,
         )  # fmt: skip
-        return slates(found, composer, queries, k)
+        return slates(found, composers, kinds_of(queries, pipeline.blend.config.regimes), queries, k)
 
     return served
 

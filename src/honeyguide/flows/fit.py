@@ -29,7 +29,7 @@ from honeyguide.flows.config import SourceConfig, WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Segments
 from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import Lesson, ask, outcome_rows, request_rows
-from honeyguide.flows.pipeline import Pipeline, ranker_columns
+from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import compare
 from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
@@ -83,13 +83,16 @@ class BlendReport(msgspec.Struct):
 
 
 class RankerDecision(msgspec.Struct):
-    """Whether the ranker goes into service, and by how much it beats the blend."""
+    """Whether the heads that rank go into service for one kind of request, and by how much they beat the blend."""
 
     on: bool
     reason: str
     gain: float | None = None
     low: float | None = None
     high: float | None = None
+
+
+Decisions = dict[str, RankerDecision]  # by kind of request
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Fitted:
     pipeline: Pipeline
     blend_config: BlendConfig
     blend_report: BlendReport
-    decision: RankerDecision
+    decisions: Decisions
     reports: list[dict[str, Any]]
     folders: dict[str, Path]  # sources by name, "ranker"
     specs: tuple[SourceConfig, ...]  # the sources with their grids settled
@@ -201,7 +204,7 @@ class Learner:
         of_base = {name: source for name, (source, _) in self.sources(specs, base).items()}
         blend_config, blend_report = self._blend(of_base, learnt, key)
         on_base = Blend(list(of_base.values()), blend_config)
-        ranker, decision, reports, folder = self._ranker(on_base, lesson, full, asked, key)
+        ranker, decisions, reports, folder = self._ranker(on_base, lesson, full, asked, key)
         elsewhere = {name for surface in config.surfaces.values() for name in surface.weights}
         in_service = self.sources(specs, full, {*on_base.asked, *elsewhere})
         folders = {name: place for name, (_, place) in in_service.items()}
@@ -214,10 +217,10 @@ class Learner:
             blend=Blend([sources[name] for name in on_base.asked], _only(blend_config, on_base.asked)),
             features=self._features,
             ranker=ranker if ranker is not None and ranker.names else None,
-            ranks=decision.on,
+            ranks=frozenset(kind for kind, decision in decisions.items() if decision.on),
             vectors=self.vectors(specs, full),
         )
-        return Fitted(pipeline, pipeline.blend.config, blend_report, decision, reports, folders, specs)
+        return Fitted(pipeline, pipeline.blend.config, blend_report, decisions, reports, folders, specs)
 
     def vectors(self, specs: Specs, full: Interactions) -> F32 | None:
         """Item vectors for diversity and reasons, from the first configured source that has them."""
@@ -254,17 +257,17 @@ class Learner:
 
     def _ranker(
         self, blend: Blend, lesson: Lesson, full: Interactions, asked: I64, key: dict[str, Any]
-    ) -> tuple[TreesRanker | None, RankerDecision, list[dict[str, Any]], Path]:
+    ) -> tuple[TreesRanker | None, Decisions, list[dict[str, Any]], Path]:
         config, columns = self._config, ranker_columns(self._features, blend.asked)
 
         def make(folder: Path) -> None:
-            decision = RankerDecision(False, "no heads are configured")
+            decisions: Decisions = {}
             if config.heads:
                 ranker, rows = self._fit_heads(config.heads, columns, blend, lesson, full, asked)
                 (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker, config.heads, rows)))
-                decision = self._decide(ranker, blend, lesson, full)
+                decisions = self._decide(ranker, blend, lesson, full)
                 ranker.save(folder)
-            (folder / "decision.json").write_bytes(msgspec.json.encode(decision))
+            (folder / "decisions.json").write_bytes(msgspec.json.encode(decisions))
 
         self._progress("ranker", 0, 1)
         inputs = {
@@ -275,11 +278,11 @@ class Learner:
         }  # fmt: skip
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)
-        decision = msgspec.json.decode((step.folder / "decision.json").read_bytes(), type=RankerDecision)
+        decisions = msgspec.json.decode((step.folder / "decisions.json").read_bytes(), type=Decisions)
         if not config.heads:
-            return None, decision, [], step.folder
+            return None, decisions, [], step.folder
         ranker = TreesRanker.load(step.folder, columns)
-        return ranker, decision, msgspec.to_builtins(list(ranker.reports)), step.folder
+        return ranker, decisions, msgspec.to_builtins(list(ranker.reports)), step.folder
 
     def _fit_heads(
         self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], blend: Blend, lesson: Lesson,
@@ -311,16 +314,18 @@ class Learner:
         )
         return fitted, rows
 
-    def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> RankerDecision:
+    def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> Decisions:
         """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
 
-        Probabilities, rules and diversity are left out: they pursue other ends than the next item.
+        Each kind of request is decided by itself: what helps in a visit may hurt somebody new. Probabilities, rules
+        and diversity are left out: they pursue other ends than the next item.
         """
         home = self._config.surface("home")
         utility = home.slate.utility
         ranks = {name: w for name, w in utility.rank_weights.items() if name in ranker.names}
+        kinds = (NEW, *(regime.name for regime in REGIMES))
         if not ranks:
-            return RankerDecision(False, "no head that ranks is weighed: the order is the blend's")
+            return {kind: RankerDecision(False, "no head that ranks is weighed") for kind in kinds}
         test = lesson.part(np.flatnonzero(_newest(lesson, HELD_OUT)))
         found = rank_batch(
             self._features, self._catalog, full, blend, ranker, test.moments.user, test.queries, home.candidates
@@ -330,10 +335,24 @@ class Learner:
         )
         slate = SlateConfig(utility=by_rank, diversify=DiversifyConfig(mmr_lambda=1.0))
         heads = dict(zip(ranker.names, ranker.calibrated, strict=True))
-        lists = (slates(found, Composer(slate, heads, self._catalog), test.queries, 10), found.pool.items[:, :10])
-        ndcg = [judge(ranked, test.relevant, [nDCG(10)]).values["nDCG@10"] for ranked in lists]
-        decision = compare(ndcg[0], ndcg[1], unit=test.moments.user.astype(np.int64), seed=self._config.seed)
-        return RankerDecision(decision.on, decision.reason, decision.gain, decision.low, decision.high)
+        composer = Composer(slate, heads, self._catalog)
+        asked = np.array(kinds_of(test.queries, REGIMES))
+        with_heads = slates(found, Composers(composer, composer, frozenset()), asked.tolist(), test.queries, 10)
+        ndcg = [
+            judge(ranked, test.relevant, [nDCG(10)]).values["nDCG@10"]
+            for ranked in (with_heads, found.pool.items[:, :10])
+        ]
+        decisions = {}
+        for kind in kinds:
+            of = asked == kind
+            unit = test.moments.user[of].astype(np.int64)
+            one = compare(ndcg[0][of], ndcg[1][of], unit=unit, seed=self._config.seed)
+            decisions[kind] = RankerDecision(one.on, one.reason, *(_finite(x) for x in (one.gain, one.low, one.high)))
+        return decisions
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _conditioned(full: Interactions, asked: I64, codes: Collection[int]) -> I64:

@@ -25,7 +25,7 @@ from honeyguide.flows.build import Manifest
 from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
 from honeyguide.flows.data import Segments
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.pipeline import Pipeline, load_blend, load_sources, ranker_columns, serviceable
+from honeyguide.flows.pipeline import Composers, Pipeline, load_blend, load_sources, ranker_columns, serviceable
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.ranking.trees import TreesRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig
@@ -65,7 +65,7 @@ class Surface:
     config: SurfaceConfig
     blend: Blend
     slate: SlateConfig
-    composer: Composer
+    composers: Composers
     popular: Composer  # the fallback: the same rules, the order of popularity, nothing else
 
 
@@ -112,7 +112,7 @@ class Live:
             features=features,
             ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
             vectors=np.asarray(np.load(vectors, mmap_mode="r")) if vectors.exists() else None,
-            ranks=bool(manifest.decision["on"]),
+            ranks=frozenset(kind for kind, one in manifest.ranks.items() if one["on"]),
         )
         # A plain array: every index into a memory map makes a new map object.
         self.vectors: F32 = np.zeros((0, 0), np.float32) if self.pipeline.vectors is None else self.pipeline.vectors
@@ -196,14 +196,14 @@ class Live:
 
     def _surface(self, name: str, config: SurfaceConfig, catalog: CatalogView) -> Surface:
         known = frozenset(head.name for head in self.config.heads)
-        slate, _ = serviceable(config, self.pipeline.heads, self.pipeline.ranks, known)
+        slate, _ = serviceable(config, self.pipeline.heads, bool(self.pipeline.ranks), known)
         plain = SlateConfig(rules=slate.rules.model_copy(update={"pins": ()}))
         return Surface(
             name,
             config,
             self.pipeline.blend_of(config),
             slate,
-            self.pipeline.composer(slate, catalog),
+            self.pipeline.composers(config, known, catalog),
             Composer(plain, {}, catalog),
         )
 
@@ -304,6 +304,7 @@ class Live:
             "diversity": round(1.0 - surface.slate.diversify.mmr_lambda, 4),
             "explore_share": surface.slate.explore.epsilon,
             "deadline_ms": surface.config.deadline_ms,
+            "ranked_requests": sorted(self.pipeline.ranks) if utility.rank_weights else [],
         }
 
     def _describe_features(self, importance: dict[str, float]) -> list[dict[str, Any]]:

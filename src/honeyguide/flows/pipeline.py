@@ -5,23 +5,34 @@ Both sides call `ranker_columns` and `ranker_matrix`, so a model cannot be serve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from honeyguide.contracts import F32, CatalogView, Pool, Source
+from honeyguide.contracts import F32, CatalogView, Pool, Queries, Source
 from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.config import SourceConfig, SurfaceConfig, load_plugin
 from honeyguide.flows.data import Segments
 from honeyguide.ranking.trees import TreesRanker
-from honeyguide.retrieval.blend import Blend, BlendConfig, Regime
+from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
 from honeyguide.slate.compose import Composer, SlateConfig
+from honeyguide.slate.explore import ExploreConfig
 from honeyguide.slate.utility import UtilityConfig
 
-__all__ = ["Pipeline", "load_sources", "ranker_columns", "ranker_matrix", "serviceable"]
+__all__ = [
+    "NEW",
+    "Composers",
+    "Pipeline",
+    "kinds_of",
+    "load_blend",
+    "load_sources",
+    "ranker_columns",
+    "ranker_matrix",
+    "serviceable",
+]
 
 
 def ranker_columns(features: FeatureSet, asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,6 +99,32 @@ def serviceable(
     return surface.slate.model_copy(update={"utility": changed}), [note]
 
 
+NEW = "new"
+"""A request without any history; the other kinds are the regimes of the blend."""
+
+
+def kinds_of(queries: Queries, regimes: Sequence[Regime]) -> list[str]:
+    """The kind of each request: new, or the regime that the age of its newest event falls into."""
+    names = [regime.name for regime in regimes]
+    empty = np.diff(queries.indptr) == 0
+    return [
+        NEW if none else names[n] for none, n in zip(empty.tolist(), regime_of(queries, regimes).tolist(), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Composers:
+    """Two composers of one surface: with the heads that rank, and with the blend's rank in their place."""
+
+    ranked: Composer
+    plain: Composer
+    ranks: frozenset[str]  # kinds of requests for which the heads that rank are in service
+
+    def of(self, kind: str) -> Composer:
+        """The composer for a kind of request."""
+        return self.ranked if kind in self.ranks else self.plain
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A fitted pipeline: what a build serves and what an evaluation judges."""
@@ -99,7 +136,7 @@ class Pipeline:
     features: FeatureSet
     ranker: TreesRanker | None
     vectors: F32 | None
-    ranks: bool  # whether the heads that rank are in service
+    ranks: frozenset[str]  # kinds of requests for which the heads that rank are in service
 
     def __post_init__(self) -> None:
         if self.ranker is not None:
@@ -110,9 +147,17 @@ class Pipeline:
         """Heads in service, name -> calibrated, in the order of the score columns."""
         return {} if self.ranker is None else dict(zip(self.ranker.names, self.ranker.calibrated, strict=True))
 
-    def composer(self, slate: SlateConfig, catalog: CatalogView | None = None) -> Composer:
-        """A composer of this pipeline's heads and vectors."""
-        return Composer(slate, self.heads, catalog or self.catalog, self.vectors)
+    def composers(
+        self, surface: SurfaceConfig, known: frozenset[str], catalog: CatalogView | None = None, *, explore: bool = True
+    ) -> Composers:
+        """Composers of a surface over this pipeline's heads and vectors; known: all heads of the configuration."""
+        made = []
+        for ranks in (True, False):
+            slate, _ = serviceable(surface, self.heads, ranks, known)
+            if not explore:
+                slate = slate.model_copy(update={"explore": ExploreConfig()})
+            made.append(Composer(slate, self.heads, catalog or self.catalog, self.vectors))
+        return Composers(made[0], made[1], self.ranks)
 
     def blend_of(self, surface: SurfaceConfig) -> Blend:
         """The blend of a surface: its own weights over the sources there are, or those that the build found."""

@@ -258,6 +258,8 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
             weights = ", ".join(f"{s['name']} x {s['weights'][regime]:.2f}" for s in surface["sources"])
             out.print(f"  1 sources      on a {regime}: {weights} -> {surface['candidates']} candidates")
         heads = ", ".join(f"{h['name']} ({h['gives']})" for h in surface["heads"]) or "none: the blend's rank decides"
+        if surface["ranked_requests"]:
+            heads += f"; the rank counts on: {', '.join(surface['ranked_requests'])}"
         out.print(f"  2 heads        {heads}")
         out.print(f"  3 rules        {'; '.join(surface['rules']) or 'none'}")
         out.print("  4 utility      " + " ".join(f"{w:+g} x {h}" for h, w in surface["utility"].items()))
