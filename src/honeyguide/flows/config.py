@@ -56,7 +56,6 @@ class SurfaceConfig(_Closed):
 
     kind: Literal["home", "item", "board"] = "home"
     candidates: int = Field(default=300, ge=1, le=5_000)
-    per_source: int = Field(default=200, ge=1, le=5_000)
     history: int = Field(default=200, ge=1, le=10_000)  # newest events of the person that are looked at
     weights: dict[str, float] = {}
     deadline_ms: float = Field(default=100.0, gt=0)
