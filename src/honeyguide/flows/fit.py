@@ -55,6 +55,8 @@ OUTCOMES = 60_000
 ONE_OF = ("ease", "als")
 """Of these, the build keeps the one that serves the data better."""
 CURVE_POINTS = 10
+LEAST_PEOPLE = 30
+"""A kind of request that fewer people asked is left to the blend: an interval of so few is no evidence."""
 HELD_OUT = 0.25
 """Share of the newest requests that decide whether the ranker goes into service."""
 
@@ -346,6 +348,10 @@ class Learner:
         for kind in kinds:
             of = asked == kind
             unit = test.moments.user[of].astype(np.int64)
+            people = len(np.unique(unit))
+            if people < LEAST_PEOPLE:
+                decisions[kind] = RankerDecision(False, f"only {people} people to compare on, not {LEAST_PEOPLE}")
+                continue
             one = compare(ndcg[0][of], ndcg[1][of], unit=unit, seed=self._config.seed)
             decisions[kind] = RankerDecision(one.on, one.reason, *(_finite(x) for x in (one.gain, one.low, one.high)))
         return decisions
