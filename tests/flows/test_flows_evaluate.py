@@ -374,8 +374,8 @@ def test_a_log_with_impressions_gets_calibrated_heads(tmp_path: Path) -> None:
                 rows.append((f"u{person}", f"i{item}", "purchase", at + 90))
     made = create(tmp_path / "w", events=write_actions(tmp_path / "shown.parquet", rows))
     assert not any("Without impressions" in note for note in made["notes"])
-    weighed = "[surfaces.home.slate.utility]\nweights = { click = 1.0, purchase = 1.0 }\n"
-    config_of(tmp_path / "w", ("[surfaces.home.slate.utility]\n", weighed), ("mmr_lambda = 0.95", "mmr_lambda = 1.0"))
+    assert "weights = { click = 1, purchase = 1 }" in (tmp_path / "w" / "honeyguide.toml").read_text()
+    config_of(tmp_path / "w", ("mmr_lambda = 0.95", "mmr_lambda = 1.0"))
     report = build(tmp_path / "w")
     heads = {head["name"]: head for head in report["heads"]}
     assert heads["click"]["gives"] == "probability", heads

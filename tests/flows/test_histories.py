@@ -17,8 +17,8 @@ def interactions(rows: list[tuple[int, int, int]]) -> Interactions:
     user, item, at = (np.array(column) for column in zip(*rows, strict=True))
     n = len(rows)
     return Interactions(
-        user.astype(np.int32), item.astype(np.int32), np.zeros(n, np.int16), np.arange(n, dtype=np.float32),
-        np.ones(n, np.float32), at.astype(np.int64), 5, 7, ("view",),
+        user.astype(np.int32), item.astype(np.int32), (item % 2).astype(np.int16), np.arange(n, dtype=np.float32),
+        np.ones(n, np.float32), at.astype(np.int64), 5, 7, ("buy", "view"),
     )  # fmt: skip
 
 
@@ -27,13 +27,13 @@ def test_histories_are_what_came_before(rows: list[tuple[int, int, int]], limit:
     data = interactions(rows)
     lines = Timelines(data)
     moments = lines.moments_of(np.arange(len(data)))
-    queries = lines.queries(moments, np.zeros(5, np.int32), history=limit)
+    queries = lines.queries(moments, np.zeros(5, np.int32), history=limit, had=np.array([True, False, False]))
     upcoming, told = lines.upcoming(moments, horizon)
     for e in range(len(data)):
         own = [j for j in range(len(data)) if data.user[j] == data.user[e]]
         before, after = [j for j in own if j < e], [j for j in own if j >= e][:horizon]
         assert list(queries.items[queries.indptr[e] : queries.indptr[e + 1]]) == [data.item[j] for j in before][-limit:]
-        assert list(queries.exclude.row(e)) == [data.item[j] for j in before]
+        assert list(queries.exclude.row(e)) == [data.item[j] for j in before if data.item[j] % 2 == 0]
         assert list(upcoming.row(e)) == [data.item[j] for j in after]
         assert list(told[upcoming.indptr[e] : upcoming.indptr[e + 1]]) == after
 

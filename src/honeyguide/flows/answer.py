@@ -109,7 +109,7 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
         seeds = reasons = _seeds(live, request, surface.config.kind)
         items, weights = seeds, np.ones(len(seeds), np.float32)
         at = np.full(len(seeds), now - 1, np.int64)
-    seen = past.items if surface.slate.rules.hide_seen else _NO_ROWS
+    seen = past.items[live.had[past.actions]] if surface.slate.rules.hide_seen else _NO_ROWS
     exclude = np.concatenate([seen, seeds]) if len(seeds) else seen
     regimes = live.pipeline.blend.config.regimes
     age_hours = (now - int(at[-1])) / 3.6e9 if len(at) else 0.0

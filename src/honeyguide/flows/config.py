@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from honeyguide.contracts import BoolArray
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
 from honeyguide.ranking.heads import HeadConfig
@@ -70,6 +73,7 @@ class WorkspaceConfig(_Closed):
     seed: int = Field(default=42, ge=0, lt=2**31)
     clock: ClockConfig = ClockConfig()
     actions: dict[str, float] = {}
+    had: tuple[str, ...] = ()  # actions by which a person has had an item; (): every action with a weight above 0
     segments: SegmentsConfig = SegmentsConfig()
     heads: tuple[HeadConfig, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
@@ -105,6 +109,11 @@ class WorkspaceConfig(_Closed):
                 expected=f"a surface of honeyguide.toml ({', '.join(self.surfaces)})", got=repr(name), do="Name one."
             )
         return self.surfaces[name]
+
+    def had_by_code(self, actions: Sequence[str]) -> BoolArray:
+        """By action code, whether the action means having had the item; the last entry is any other action."""
+        had = [a in self.had if self.had else self.actions.get(a, 0.0) > 0 for a in actions]
+        return np.array([*had, False], np.bool_)
 
     def policy_version(self, build_id: str) -> str:
         """Changes when the build or anything of the surfaces changes."""

@@ -181,10 +181,17 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
     weighed = {head["name"]: head for head in heads}
     rank = {n: 1.0 for n, head in weighed.items() if head["kind"] == "rank"}
     probability = {n: w for n, w in (("like", 0.1), ("dislike", -0.1)) if n in weighed}
+    probability |= {n: actions[h["action"]] for n, h in weighed.items() if h.get("given") == IMPRESSION}
+    had = [action for action in actions if action in STRONG]
+    if had and len(had) < sum(weight > 0 for weight in actions.values()):
+        notes.append(f"Only {', '.join(had)} counts as having had an item; what was merely looked at is not hidden.")
+    else:
+        had = []
     return _TEMPLATE.format(
         name=json.dumps(name),
         clock=f"offset_s = {offset_s!r}",
         actions="\n".join(f"{json.dumps(action)} = {weight:g}" for action, weight in actions.items()),
+        had=json.dumps(had),
         segments=json.dumps(list(segments)),
         heads="\n".join(_head_text(head) for head in heads),
         sources="\n".join(f"[[sources]]\nuse = {json.dumps(use)}{extra}" for use, extra in SOURCES),
@@ -194,6 +201,12 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
     ), notes
 
 
+IMPRESSION = "impression"
+STRONG = frozenset({
+    "rating", "purchase", "buy", "order", "transaction", "checkout", "play", "watch", "listen", "stream", "complete",
+    "save", "book", "apply", "install",
+})  # fmt: skip
+"""Actions after which an item is no news to a person, where weaker ones are logged beside them."""
 SOURCES = (
     ("honeyguide.retrieval.popular:Popular", "\ngrid = { half_life_days = [3.0, 7.0, 14.0, 30.0, 60.0, 180.0] }"),
     ("honeyguide.retrieval.covisit:Covisit", ""),
@@ -223,13 +236,13 @@ def _heads(events: pa.Table, actions: Mapping[str, float]) -> tuple[list[dict[st
             {"name": "dislike", "action": RATING, "max_value": low, "given": RATING, "kind": "probability"},
         ]
         notes.append(f"like is a rating of {high:g} or more, dislike one of {low:g} or less, given that it was rated.")
-    shown = "impression" in actions
+    shown = IMPRESSION in actions
     for action, weight in actions.items():
-        if action in (RATING, "impression") or weight <= 0:
+        if action in (RATING, IMPRESSION) or weight <= 0:
             continue
         head = {"name": _identifier(action), "action": action, "kind": "rank"}
         if shown:
-            head |= {"given": "impression", "kind": "probability"}
+            head |= {"given": IMPRESSION, "kind": "probability"}
         if head["name"] not in {h["name"] for h in heads}:
             heads.append(head)
     if not shown:
@@ -290,6 +303,9 @@ _TEMPLATE = """\
 version = 1
 name = {name}
 seed = 42
+
+# Actions by which a person has had an item (hidden by hide_seen, masked in evaluation); [] = all with a weight.
+had = {had}
 
 [clock]
 # The present is wall time minus this; 0 for live data.

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from honeyguide.contracts import I32, I64, Interactions, Metric, Progress, Queries
+from honeyguide.contracts import I32, I64, BoolArray, Interactions, Metric, Progress, Queries
 from honeyguide.engines.tasks.steps import atomic_write, fingerprint, only_process
-from honeyguide.errors import ConfigError
+from honeyguide.errors import ConfigError, DataError
 from honeyguide.evaluation.metrics import Coverage, Diversity, HitRate, ItemFacts, ListMetric, Novelty, Recall, nDCG
 from honeyguide.evaluation.protocols import Recommender, head_items
 from honeyguide.evaluation.protocols import evaluate as judge_systems
@@ -26,6 +27,7 @@ from honeyguide.flows.build import Prepared, prepare
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import path
 from honeyguide.flows.fit import content
+from honeyguide.flows.histories import Moments, Timelines
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import kinds_of
 from honeyguide.retrieval.covisit import ItemKNN
@@ -43,6 +45,7 @@ BASELINES = ("popular", "itemknn")
 LAST_BUILD = "last build"
 WINDOWS_DAYS = (3.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0, 0.0)
 """Windows among which the popularity baseline finds its best on validation; 0 = all time."""
+WHOLE_HISTORY = 1 << 40
 MOST_PEOPLE = 20_000
 """People asked per protocol; above, a seeded sample of people (never of items) is drawn and the report says so."""
 PROTOCOLS = {
@@ -66,6 +69,13 @@ def evaluate(folder: str | Any, *, progress: Progress | None = None) -> dict[str
     layout = Layout.open(folder)
     with only_process(layout.lock, "build or evaluate"):
         prepared = prepare(layout, tell)
+        events = prepared.data.interactions
+        if not _had(prepared, events)[events.action].any():
+            raise DataError(
+                expected="events by which people have had items",
+                got=f"{len(events):,} events, none of them",
+                do="Give an action a weight in [actions], or name it in `had`.",
+            )
         other = _last_build(prepared, tell)
         rows: list[dict[str, Any]] = []
         notes = list(NOTES)
@@ -98,27 +108,55 @@ _Case = tuple[Trial, Interactions, Trial, Interactions, I64]
 
 def _global(prepared: Prepared) -> _Case:
     """Trial on the last tenth; fitted on nine tenths; validation is the tenth before."""
-    events, segment = prepared.data.interactions, prepared.data.segments.of_user
+    events = prepared.data.interactions
     cuts = global_split(events)
     train = events.before(cuts.test_at)
-    trial = global_trial(events, cuts.test_at, segment=segment)
-    validation = global_trial(train, cuts.valid_at, segment=segment)
+    trial = _at_cut(prepared, events, cuts.test_at)
+    validation = _at_cut(prepared, train, cuts.valid_at)
     asked = np.flatnonzero((train.at >= cuts.valid_at) & (train.weight > 0))
     return trial, train, validation, events.before(cuts.valid_at), asked
 
 
 def _next_item(prepared: Prepared) -> _Case:
     """Trial on each person's last new item; fitted on all others; validation is the item before it."""
-    events, segment = prepared.data.interactions, prepared.data.segments.of_user
-    split = leave_one_out(events)
+    events = prepared.data.interactions
+    counted = np.flatnonzero(_had(prepared, events)[events.action])
+    split = leave_one_out(events.take(counted))
+    test, valid = (np.where(which >= 0, counted[np.maximum(which, 0)], -1) for which in (split.test, split.valid))
     keep = np.ones(len(events), np.bool_)
-    keep[split.test[split.test >= 0]] = False
+    keep[test[test >= 0]] = False
     train = events.take(keep)
     place = np.cumsum(keep) - 1
-    asked = np.where(split.valid >= 0, place[np.maximum(split.valid, 0)], -1)
-    trial = next_item_trial(events, split.test, segment=segment)
-    validation = next_item_trial(train, asked, segment=segment)
-    return trial, train, validation, events.take(split.train), np.sort(asked[asked >= 0])
+    asked = np.where(valid >= 0, place[np.maximum(valid, 0)], -1)
+    trial, validation = _about(prepared, events, test), _about(prepared, train, asked)
+    base = keep.copy()
+    base[valid[valid >= 0]] = False
+    return trial, train, validation, events.take(base), np.sort(asked[asked >= 0])
+
+
+def _had(prepared: Prepared, events: Interactions) -> BoolArray:
+    return prepared.config.had_by_code(events.actions)
+
+
+def _at_cut(prepared: Prepared, events: Interactions, cut_at: int) -> Trial:
+    """What people will have had after a cut. Histories hold all that they did, also what is not having had."""
+    had = _had(prepared, events)
+    trial = global_trial(events.take(had[events.action]), cut_at)
+    before = np.bincount(events.before(cut_at).user, minlength=events.n_users)[trial.user]
+    moments = Moments(trial.user, before.astype(np.int64), np.full(len(trial), cut_at, np.int64))
+    return _with_histories(prepared, events, trial, moments)
+
+
+def _about(prepared: Prepared, events: Interactions, asked: I64) -> Trial:
+    """One question per person: the item of event `asked[user]`."""
+    trial = next_item_trial(events, asked)
+    return _with_histories(prepared, events, trial, Timelines(events).moments_of(asked[trial.user]))
+
+
+def _with_histories(prepared: Prepared, events: Interactions, trial: Trial, moments: Moments) -> Trial:
+    segments = prepared.data.segments.of_user
+    queries = Timelines(events).queries(moments, segments, history=WHOLE_HISTORY, had=_had(prepared, events))
+    return replace(trial, queries=queries)
 
 
 def _sample(trial: Trial, seed: int) -> Trial:

@@ -194,12 +194,12 @@ class Learner:
         lines = Timelines(full)
         lesson = ask(
             lines, asked, self._segments.of_user, history=home.history, requests=REQUESTS, next_items=NEXT_ITEMS,
-            seed=config.seed,
+            seed=config.seed, had=config.had_by_code(full.actions),
         )  # fmt: skip
         key = {
             "base": content(base), "full": content(full), "asked": fingerprint(asked.tolist()),
             "catalog": self._catalog_key, "segments": self._segment_key, "seed": config.seed,
-            "sources": [spec.model_dump() for spec in config.sources], "history": home.history,
+            "sources": [spec.model_dump() for spec in config.sources], "history": home.history, "had": config.had,
         }  # fmt: skip
         learnt = lesson.part(np.flatnonzero(~_newest(lesson, HELD_OUT)))
         specs = self.settled(base, learnt)

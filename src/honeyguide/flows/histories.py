@@ -57,17 +57,20 @@ class Timelines:
         user = self.interactions.user[events]
         return Moments(user, place[events] - self.indptr[user], self.interactions.at[events])
 
-    def queries(self, moments: Moments, segments: I32, *, history: int, exclude_seen: bool = True) -> Queries:
-        """What each person had done before the moment: the newest `history` events; everything seen is excluded."""
+    def queries(self, moments: Moments, segments: I32, *, history: int, had: BoolArray) -> Queries:
+        """What each person had done before the moment: the newest `history` events.
+
+        Excluded is what the person has had by then: items of events whose action code `had` marks.
+        """
         starts = self.indptr[moments.user]
         kept = np.minimum(moments.position, history)
         indptr, flat = _ragged_ranges(starts + moments.position - kept, kept)
         events = self.order[flat]
-        if exclude_seen:
-            seen_indptr, seen_flat = _ragged_ranges(starts, moments.position)
-            exclude = Ragged(seen_indptr, self.interactions.item[self.order[seen_flat]])
-        else:
-            exclude = Ragged.empty(len(moments))
+        all_indptr, all_flat = _ragged_ranges(starts, moments.position)
+        before = self.order[all_flat]
+        counts = had[self.interactions.action[before]]
+        until = np.zeros(len(before) + 1, np.int64)
+        np.cumsum(counts, out=until[1:])
         return Queries(
             indptr=indptr,
             items=self.interactions.item[events],
@@ -75,7 +78,7 @@ class Timelines:
             at=self.interactions.at[events],
             now=moments.at,
             segment=segments[moments.user],
-            exclude=exclude,
+            exclude=Ragged(until[all_indptr], self.interactions.item[before[counts]]),
         )
 
     def within(self, moments: Moments, span_us: int) -> I64:

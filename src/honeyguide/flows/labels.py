@@ -47,7 +47,15 @@ class Lesson:
 
 
 def ask(
-    lines: Timelines, events: I64, segments: I32, *, history: int, requests: int, next_items: int, seed: int
+    lines: Timelines,
+    events: I64,
+    segments: I32,
+    *,
+    history: int,
+    had: BoolArray,
+    requests: int,
+    next_items: int,
+    seed: int,
 ) -> Lesson:
     """At most `requests` moments, drawn from those just before `events` (indexes into the timelines' interactions).
 
@@ -69,7 +77,7 @@ def ask(
     moments = moments.take(chosen)
     horizon = np.where(gap[chosen] > RETURN_US, lines.within(moments, DAY_US), next_items)
     relevant, upcoming = lines.upcoming(moments, horizon)
-    return Lesson(moments, lines.queries(moments, segments, history=history), relevant, upcoming)
+    return Lesson(moments, lines.queries(moments, segments, history=history, had=had), relevant, upcoming)
 
 
 def _among(pool: Pool, relevant: Ragged, wanted: BoolArray) -> BoolArray:

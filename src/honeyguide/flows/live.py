@@ -127,6 +127,7 @@ class Live:
         for head in config.heads:
             if head.max_value is not None and head.min_value is None and head.action in self._actions:
                 self.blamed_up_to[self._actions[head.action]] = head.max_value
+        self.had = config.had_by_code(self.online.actions)
         self.applied = manifest.log_offset
         self._use_catalog(catalog)
         self.catch_up()
