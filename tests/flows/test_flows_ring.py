@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -243,3 +244,21 @@ def test_nobody_knows(built: Path) -> None:
         with pytest.raises(NotFoundError, match="an item of the catalog"):
             desk.item("no such film")
         assert Filters() == Filters()
+
+
+def test_a_look_hides_nothing_and_a_purchase_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"c{rng.integers(80)}", f"s{rng.integers(40)}", ["view", "view", "purchase"][n % 3], 1_750_000_000 + 900 * n)
+        for n in range(2500)
+    ]
+    rows += [("me", "s1", "view", 1_752_300_000), ("me", "s2", "purchase", 1_752_300_060)]
+    user, item, event, at = (list(column) for column in zip(*rows, strict=True))
+    pq.write_table(pa.table({"user": user, "item": item, "event": event, "time": at}), tmp_path / "log.parquet")
+    made = create(tmp_path / "w", events=tmp_path / "log.parquet")
+    assert any("Only purchase counts" in note for note in made["notes"])
+    build(tmp_path / "w")
+    with hg.Workspace(tmp_path / "w") as ws:
+        shown = {item.item_id for item in ws.recommend(user="me", k=40).items}
+    assert "s1" in shown
+    assert "s2" not in shown
