@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ from typing import Any
 from honeyguide.errors import ResourceError, WorkspaceError
 
 __all__ = ["StepResult", "Steps", "atomic_write", "code_fingerprint", "disk_errors", "fingerprint", "only_process"]
+
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,18 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # numpy tells of a short write in words alone: "1210000 requested and 298944 written".
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _SHORT_WRITE.search(str(error))):
             raise ResourceError(
                 expected=f"free disk space at {path}",
                 got="a full disk",
                 do="Free some space and run the command again; what was in service stays in service.",
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                expected=f"to write whole files to {path}",
+                got="a file-size limit",
+                do="Raise the limit (`ulimit -f`) and run the command again; what was in service stays in service.",
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise ResourceError(
