@@ -67,3 +67,25 @@ for write in writers:
 def test_a_real_limit_on_files_is_refused_in_words(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["a full disk", "a file-size limit"], done.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_download(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HONEYGUIDE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("honeyguide.intake.datasets._sources", lambda *given: pytest.fail("downloaded"))
+    code, _, err = run("data", "fetch", "ml-100k", "--json")
+    assert code == 2
+    assert err.startswith("error: Expected a folder that can be written to")
+
+
+# ---------------------------------------------------------------------------------------------------- serving
+
+
+@pytest.mark.parametrize(("option", "value"), [("port", 80_000), ("workers", 0)])
+def test_a_setting_out_of_range_is_one_sentence(run: Run, built: Path, option: str, value: int) -> None:
+    code, _, err = run("serve", built, f"--{option}", value, "--no-console")
+    assert code == 2
+    assert err.startswith(f"error: Expected a valid {option} (")
+    assert f"; got {value}. " in err

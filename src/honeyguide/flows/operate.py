@@ -9,8 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.errors import ConfigError
 from honeyguide.flows.check import impressions
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import newest
@@ -30,9 +33,16 @@ __all__ = ["explain", "serve", "server", "sql"]
 
 def settings_of(config: WorkspaceConfig, **given: Any) -> ServeSettings:
     """`[serve]` with what the command line gave."""
-    return ServeSettings.model_validate(
-        config.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
-    )
+    try:
+        return ServeSettings.model_validate(
+            config.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            expected=f"a valid {name} ({first['msg']})", got=f"{first['input']!r:.80}", do="Give another value."
+        ) from error
 
 
 def serve(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from honeyguide.contracts import Progress
 from honeyguide.engines.tables.arrow import refusals
-from honeyguide.errors import DataError, DataUnavailableError, NotFoundError
+from honeyguide.errors import DataError, DataUnavailableError, NotFoundError, ResourceError
 from honeyguide.intake import movielens, samples, values
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
@@ -181,6 +181,7 @@ def fetch(name: str, cache: Path | None = None, *, progress: Progress | None = N
     found = _from_cache(dataset, home)
     if found is not None:
         return found
+    _check_writable(home.parent)
     told = progress or (lambda what, done, total: None)
     failures = []
     for source, load in _sources(dataset, told):
@@ -307,6 +308,20 @@ def _members(archive: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 # ----------------------------------------------------------------------------------------------------- cache
+
+
+def _check_writable(folder: Path) -> None:
+    """A ResourceError before anything is downloaded that could not be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            expected=f"a folder that can be written to at {folder}",
+            got=(error.strerror or str(error)).lower(),
+            do="Name another with HONEYGUIDE_CACHE or --cache, or change its permissions.",
+        ) from error
 
 
 def _store(dataset: Dataset, tables: Mapping[str, pa.Table], home: Path, source: str) -> None:
