@@ -152,8 +152,10 @@ def _fixed(asked: dict) -> RecommendRequest:
 
 
 def test_a_second_build_redoes_only_what_changed_and_rolls_back(shop: Path) -> None:
+    before = hg.Workspace(shop).build_id
     again = build(shop)
     assert all(step["reused"] for step in again["steps"])
+    assert again["build_id"] == before  # nothing changed: no build that pushes an older one out
     first = sorted(p.stem for p in (shop / "builds").glob("*.json"))[0]
     text = (shop / "honeyguide.toml").read_text().replace("mmr_lambda = 0.95", "mmr_lambda = 0.5")
     (shop / "honeyguide.toml").write_text(text)
@@ -221,6 +223,7 @@ def test_a_stage_that_fails_falls_back_and_says_so(built: Path, monkeypatch: pyt
 def test_a_late_stage_falls_back_and_says_so(shop: Path) -> None:
     text = (shop / "honeyguide.toml").read_text().replace("deadline_ms = 100.0", "deadline_ms = 0.0001")
     (shop / "honeyguide.toml").write_text(text)
+    build(shop)  # a build is served as it was configured
     with hg.Workspace(shop) as ws:
         answer = ws.recommend(user="p1", k=5).answer
         assert answer.fallback == "popular: DeadlineExceeded"
@@ -262,3 +265,40 @@ def test_a_look_hides_nothing_and_a_purchase_does(tmp_path: Path) -> None:
         shown = {item.item_id for item in ws.recommend(user="me", k=40).items}
     assert "s1" in shown
     assert "s2" not in shown
+
+
+def test_a_narrow_filter_is_answered_from_the_whole_catalog(shop: Path) -> None:
+    text = (shop / "honeyguide.toml").read_text().replace("candidates = 300", "candidates = 10")
+    (shop / "honeyguide.toml").write_text(text)
+    build(shop)
+    with hg.Workspace(shop) as ws:
+        for user in ("p1", "p2", "stranger"):
+            wanted = {"categories": ["Romance"], "year_min": 2000}
+            shown = ws.recommend(user=user, k=10, filters=wanted).items
+            assert len(shown) == 10
+            assert all(item.categories == ["Romance"] and (item.year or 0) >= 2000 for item in shown)
+
+
+def test_who_has_had_everything_sees_it_again_and_is_told(shop: Path) -> None:
+    desk = open_desk(str(shop), watch=False)
+    try:
+        everything = [EventIn("glutton", f"f{n}", "rating", value=4.0, event_id=f"g{n}") for n in range(200)]
+        desk.record(EventsRequest(everything)).result(10)
+        answer = desk.recommend(RecommendRequest(user_id="glutton", k=5))
+        assert len(answer.items) == 5
+        assert answer.fallback == "popular: nothing new is left"
+    finally:
+        desk.close()
+
+
+def test_a_rolled_back_build_is_served_as_it_was_configured(shop: Path) -> None:
+    first = hg.Workspace(shop).build_id
+    text = (shop / "honeyguide.toml").read_text()
+    without = text.replace('[[sources]]\nuse = "honeyguide.retrieval.factors:NextItem"\n', "")
+    assert without != text
+    (shop / "honeyguide.toml").write_text(without)
+    assert build(shop)["build_id"] != first
+    rollback(shop)
+    with hg.Workspace(shop) as ws:
+        assert ws.build_id == first
+        assert ws.recommend(user="p1", k=5).answer.fallback is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from honeyguide.retrieval.lexical import highlight
 from honeyguide.schema.wire import (
     Answer,
     FacetCount,
+    Filters,
     RecommendRequest,
     SearchAnswer,
     SearchRequest,
@@ -33,6 +34,7 @@ __all__ = ["Ask", "recommend", "search"]
 
 _logger = structlog.get_logger("honeyguide.answer")
 _NO_ROWS: I32 = np.zeros(0, np.int32)
+_ALL = Filters()
 SEEN_LIMIT = 10_000
 """Newest events of a person that count as seen."""
 BECAUSE = 0.35
@@ -80,6 +82,11 @@ def recommend(live: Live, request: RecommendRequest) -> Answer:
         deadline.check("retrieve")
         scores = rank(live, surface, ask, pool, deadline)
         slate = compose(surface, ask, pool, scores)
+        if not len(slate.rows) and len(ask.seen):
+            fallback = "popular: nothing new is left"
+            ask = replace(ask, seen=_NO_ROWS, exclude=ask.exclude[len(ask.seen) :])
+            pool, scores = popular(live, surface, ask), None
+            slate = compose(surface, ask, pool, None)
         deadline.check("slate")
     except RequestError:
         raise
@@ -110,7 +117,10 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
         items, weights = seeds, np.ones(len(seeds), np.float32)
         at = np.full(len(seeds), now - 1, np.int64)
     seen = past.items[live.had[past.actions]] if surface.slate.rules.hide_seen else _NO_ROWS
-    exclude = np.concatenate([seen, seeds]) if len(seeds) else seen
+    # Sources are told what the filters bar, so that a narrow filter is answered from the whole catalog.
+    rules = surface.popular.rules
+    barred = np.flatnonzero(~rules.mask(request.filters)).astype(np.int32) if request.filters != _ALL else _NO_ROWS
+    exclude = np.concatenate([seen, seeds, barred]) if len(seeds) or len(barred) else seen
     regimes = live.pipeline.blend.config.regimes
     age_hours = (now - int(at[-1])) / 3.6e9 if len(at) else 0.0
     kind = next((r.name for r in regimes if age_hours <= r.within_hours), regimes[-1].name) if len(at) else NEW
@@ -257,9 +267,12 @@ def _reason(live: Live, ask: Ask, why: int, sources: list[str], pinned: bool, ex
         return f"Because of {title}" if ask.request.surface == "home" else f"Goes with {title}"
     if sources == ["text"]:
         return "Similar words, people and genres"
-    if ask.user < 0 or not len(ask.items):
-        return "Popular among people like you" if ask.segment >= 0 else "Popular right now"
-    return "Fits what you chose lately" if sources != ["popular"] else "Popular right now"
+    liked = sources != ["popular"] and len(ask.items) > 0
+    if ask.request.surface != "home" and liked:
+        return f"Often chosen with {live.facts(int(ask.items[-1])).title}"
+    if liked:
+        return "Fits what you chose lately"
+    return "Popular among people like you" if not len(ask.items) and ask.segment >= 0 else "Popular right now"
 
 
 def _named(error: Exception) -> str:

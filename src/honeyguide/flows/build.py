@@ -156,8 +156,13 @@ def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, 
         folders["text"] = _text(prepared).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
         manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started)
-        atomic_write(layout.builds / f"{manifest.build_id}.json", msgspec.json.format(msgspec.json.encode(manifest)))
-        atomic_write(layout.current, manifest.build_id.encode())
+        same = _same_as_current(layout, manifest)
+        if same is not None:
+            manifest.build_id = same
+        else:
+            path = layout.builds / f"{manifest.build_id}.json"
+            atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest)))
+            atomic_write(layout.current, manifest.build_id.encode())
         _sweep(layout, steps)
     return _report(manifest)
 
@@ -310,6 +315,17 @@ def _source_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:
         if kept:
             lines.append(f"{given.use.rpartition(':')[2]}: validation kept {kept}")
     return lines
+
+
+def _same_as_current(layout: Layout, made: Manifest) -> str | None:
+    """Id of the build in service if nothing has changed since: a build that does nothing pushes no older one out."""
+    if not layout.current.exists():
+        return None
+    current = layout.current_build()
+    then = json.loads(layout.manifest(current).read_text())
+    now = msgspec.to_builtins(made)
+    told = ("folders", "config", "features", "log_offset", "blend", "ranks", "package")
+    return current if all(then.get(key) == now[key] for key in told) else None
 
 
 def _sweep(layout: Layout, steps: Steps) -> None:

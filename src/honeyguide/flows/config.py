@@ -102,6 +102,19 @@ class WorkspaceConfig(_Closed):
                 expected=f"a valid {key} in {path} ({first['msg']})", got=got, do="Mend the value."
             ) from error
 
+    @classmethod
+    def of_build(cls, config: dict[str, Any]) -> WorkspaceConfig:
+        """The configuration that a build's manifest holds; a ConfigError if this version knows its keys no more."""
+        try:
+            return cls.model_validate(config)
+        except ValidationError as error:
+            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise ConfigError(
+                expected="a build made by this version",
+                got=f"one configured with {key!r}",
+                do="Run `honeyguide build`.",
+            ) from error
+
     def surface(self, name: str) -> SurfaceConfig:
         """A surface's config, or a NotFoundError naming those there are."""
         if name not in self.surfaces:
@@ -133,8 +146,16 @@ def load_plugin(name: str) -> Any:
         )
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             expected=f"an importable {name!r}", got=str(error), do="Mend the name in [[sources]]."
         ) from error
+    missing = [part for part in ("name", "fit", "retrieve", "save", "load") if not hasattr(found, part)]
+    if missing:
+        raise ConfigError(
+            expected=f"{name!r} to be a source (contracts.Source)",
+            got=f"something without {', '.join(missing)}",
+            do="Name a class that fits; docs/extending.md shows one.",
+        )
+    return found

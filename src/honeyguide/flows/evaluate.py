@@ -171,6 +171,8 @@ def _judge(
     prepared: Prepared, other: Prepared | None, trial: Trial, train: Interactions, validation: Trial,
     before: Interactions, asked: I64, tell: Progress,
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
+    if not len(trial) or not len(validation):
+        return [], [f"{trial.protocol}: nobody can be asked; the log holds too few people with something new later."]
     whole, trial = len(trial), _sample(trial, prepared.config.seed)
     inputs = {
         "train": content(train), "before": content(before), "trial": fingerprint(trial.user.tolist()),

@@ -84,9 +84,11 @@ class Facts:
 class Live:
     """A build with the events and items that came after it. Not thread-safe: one event loop, or one caller, owns it."""
 
-    def __init__(self, layout: Layout, config: WorkspaceConfig, log: EventLog | None) -> None:
-        self.layout, self.config, self.log = layout, config, log
+    def __init__(self, layout: Layout, log: EventLog | None) -> None:
+        self.layout, self.log = layout, log
         self.manifest = manifest = load_manifest(layout)
+        # A build is served as it was configured: what is changed in honeyguide.toml counts from the next build on.
+        self.config = config = WorkspaceConfig.of_build(manifest.config)
         self.build_id = manifest.build_id
         self.policy_version = config.policy_version(self.build_id)
         folders = {name: layout.root / place for name, place in manifest.folders.items()}

@@ -14,7 +14,6 @@ from honeyguide.contracts import Appended, EventLog, Health
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.errors import HoneyguideError, NotFoundError
 from honeyguide.flows import answer
-from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
@@ -46,7 +45,7 @@ class Desk:
 
     def __init__(self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool) -> None:
         self._layout, self._log, self._impressions = layout, log, impressions
-        self._live = _warm(Live(layout, WorkspaceConfig.load(layout.config), log))
+        self._live = _warm(Live(layout, log))
         self._next: Live | None = None
         self._refused = ""
         self._stop = threading.Event()
@@ -175,7 +174,7 @@ class Desk:
         while not self._stop.wait(LOOK_EVERY_S):
             try:
                 if self._layout.current_build() != self._live.build_id and self._next is None:
-                    self._next = _warm(Live(self._layout, WorkspaceConfig.load(self._layout.config), self._log))
+                    self._next = _warm(Live(self._layout, self._log))
                     self._refused = ""
                     _logger.info("a new build is in service", build=self._next.build_id)
             except HoneyguideError as error:
