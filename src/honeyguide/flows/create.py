@@ -18,6 +18,7 @@ from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import DataError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
+from honeyguide.intake.actions import WEIGHTS, impressions_among, meaning
 from honeyguide.intake.catalog import bare_items, load_items, load_users
 from honeyguide.intake.events import load_events
 from honeyguide.intake.evidence import evidence
@@ -36,8 +37,6 @@ STALE_DAYS = 30
 SEGMENT_VALUES = 10
 SEGMENTS = 60
 RATING = "rating"
-WEIGHTS = {"view": 0.3, "impression": 0.0, "hide": 0.0, "dislike": 0.0, "skip": 0.0}
-"""Strength of well-known actions as signs of interest; every other action counts 1."""
 
 
 def create(
@@ -168,6 +167,7 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
     """A `honeyguide.toml` for this data, and what was decided."""
     notes: list[str] = []
     actions = _actions(events)
+    notes += _said_of(actions)
     heads, said = _heads(events, actions)
     notes += said
     end_us = int(events[c.HAPPENED_AT].cast("int64").to_numpy()[-1])
@@ -181,8 +181,9 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
     weighed = {head["name"]: head for head in heads}
     rank = {n: 1.0 for n, head in weighed.items() if head["kind"] == "rank"}
     probability = {n: w for n, w in (("like", 0.1), ("dislike", -0.1)) if n in weighed}
-    probability |= {n: actions[h["action"]] for n, h in weighed.items() if h.get("given") == IMPRESSION}
-    had = [action for action in actions if action in STRONG]
+    probability |= {n: actions[h["action"]] for n, h in weighed.items() if h.get("given") in impressions_among(actions)}
+    strong = [action for action in actions if meaning(action) == "strong"]
+    had = strong or [action for action in actions if meaning(action) == "medium" and KEEPING & {*_words(action)}]
     if had and len(had) < sum(weight > 0 for weight in actions.values()):
         notes.append(f"Only {', '.join(had)} counts as having had an item; what was merely looked at is not hidden.")
     else:
@@ -201,12 +202,8 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
     ), notes
 
 
-IMPRESSION = "impression"
-STRONG = frozenset({
-    "rating", "purchase", "buy", "order", "transaction", "checkout", "play", "watch", "listen", "stream", "complete",
-    "save", "book", "apply", "install",
-})  # fmt: skip
-"""Actions after which an item is no news to a person, where weaker ones are logged beside them."""
+KEEPING = frozenset({"save", "saved", "saves", "bookmark", "bookmarked"})
+"""What is kept is no news, where nothing stronger is logged."""
 SOURCES = (
     ("honeyguide.retrieval.popular:Popular", "\ngrid = { half_life_days = [3.0, 7.0, 14.0, 30.0, 60.0, 180.0] }"),
     ("honeyguide.retrieval.covisit:Covisit", ""),
@@ -219,7 +216,25 @@ SOURCES = (
 
 def _actions(events: pa.Table) -> dict[str, float]:
     counts = {row["values"]: row["counts"] for row in events[c.ACTION].value_counts().to_pylist()}
-    return {action: WEIGHTS.get(action, 1.0) for action in sorted(counts, key=lambda a: -counts[a])}
+    return {action: WEIGHTS[meaning(action)] for action in sorted(counts, key=lambda a: -counts[a])}
+
+
+def _said_of(actions: Mapping[str, float]) -> list[str]:
+    notes = []
+    against = [action for action in actions if meaning(action) == "against"]
+    unknown = [action for action in actions if meaning(action) == "unknown"]
+    if against:
+        notes.append(f"{', '.join(against)}: no sign of interest, so weight 0 and no head.")
+    if unknown:
+        notes.append(
+            f"Not recognised, so weight 1 as the strongest: {', '.join(unknown)}; correct it in [actions] of "
+            f"honeyguide.toml, and in its heads."
+        )
+    return notes
+
+
+def _words(action: str) -> list[str]:
+    return _identifier(action).split("_")
 
 
 def _heads(events: pa.Table, actions: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -236,16 +251,16 @@ def _heads(events: pa.Table, actions: Mapping[str, float]) -> tuple[list[dict[st
             {"name": "dislike", "action": RATING, "max_value": low, "given": RATING, "kind": "probability"},
         ]
         notes.append(f"like is a rating of {high:g} or more, dislike one of {low:g} or less, given that it was rated.")
-    shown = IMPRESSION in actions
+    shown = next(iter(impressions_among(actions)), None)  # the most frequent
     for action, weight in actions.items():
-        if action in (RATING, IMPRESSION) or weight <= 0:
+        if action == RATING or weight <= 0:
             continue
         head = {"name": _identifier(action), "action": action, "kind": "rank"}
-        if shown:
-            head |= {"given": IMPRESSION, "kind": "probability"}
+        if shown is not None:
+            head |= {"given": shown, "kind": "probability"}
         if head["name"] not in {h["name"] for h in heads}:
             heads.append(head)
-    if not shown:
+    if shown is None:
         notes.append("Without impressions what people do next can be ranked, not given a probability.")
     return heads, notes
 

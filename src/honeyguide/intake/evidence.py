@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from honeyguide.intake.actions import impressions_among
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Evidence", "evidence"]
-
-IMPRESSION = frozenset({"impression", "impressions", "shown", "exposure", "expose", "served"})
-"""Actions that say what a person was shown."""
 
 _DAY_US = 86_400_000_000
 _ENOUGH = 0.95  # a field counts as logged if that share of the rows that should have it do
@@ -53,7 +51,7 @@ def _numbers(events: pa.Table) -> dict[str, float | int | str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    acted = events.filter(pc.invert(pc.is_in(events[c.ACTION], value_set=pa.array(sorted(IMPRESSION)))))
+    acted = events.filter(pc.invert(_is_shown(events)))
     user, n_users = _codes(acted[c.USER_ID])
     item, n_items = _codes(acted[c.ITEM_ID])
     at = acted[c.HAPPENED_AT].cast(pa.int64()).to_numpy()
@@ -79,6 +77,14 @@ def _numbers(events: pa.Table) -> dict[str, float | int | str]:
     }
 
 
+def _is_shown(events: pa.Table) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = impressions_among(events[c.ACTION].unique().to_pylist())
+    return pc.is_in(events[c.ACTION], value_set=pa.array(names, pa.string()))
+
+
 def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
     coded = column.combine_chunks().dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), len(coded.dictionary)
@@ -90,16 +96,13 @@ def _day(us: np.int64) -> str:
 
 def _level(events: pa.Table, impressions: pa.Table | None) -> tuple[Level, tuple[str, ...]]:
     """The level reached, and the columns that the next levels lack."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if impressions is not None and impressions.num_rows:
         # Impressions carry list, request and propensities by their schema; only the experiment may be missing.
         positions = requests = propensities = True
         experiments = _filled(impressions[c.EXPERIMENT])
         any_shown = True
     else:
-        shown = events.filter(pc.is_in(events[c.ACTION], value_set=pa.array(sorted(IMPRESSION))))
+        shown = events.filter(_is_shown(events))
         any_shown = shown.num_rows > 0
         rows = shown if any_shown else events
         positions, requests, experiments, propensities = (
