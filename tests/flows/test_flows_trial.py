@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
-from honeyguide.errors import ResourceError
+from honeyguide.errors import RequestError, ResourceError
+from honeyguide.flows.create import create
+from honeyguide.flows.operate import sql
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -47,7 +52,9 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from honeyguide.engines.tasks.steps import disk_errors
-from honeyguide.errors import ResourceError
+from honeyguide.errors import RequestError, ResourceError
+from honeyguide.flows.create import create
+from honeyguide.flows.operate import sql
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder = Path(sys.argv[1])
@@ -89,3 +96,43 @@ def test_a_setting_out_of_range_is_one_sentence(run: Run, built: Path, option: s
     assert code == 2
     assert err.startswith(f"error: Expected a valid {option} (")
     assert f"; got {value}. " in err
+
+
+# ------------------------------------------------------------------------------------------------------------ sql
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from read_csv('{file}')",
+        "select * from read_text('{file}')",
+        "select * from glob('{file}*')",
+        "select * from '{file}'",
+        "select * from read_parquet('{file}')",
+        "copy (select 1) to '{file}'",
+        "attach '{file}' as other",
+        "set enable_external_access = true",
+        "select * from files",
+    ],
+)
+def test_sql_sees_nothing_but_the_workspace(built: Path, tmp_path: Path, query: str) -> None:
+    pq.write_table(sql(built, "select 1 as a"), tmp_path / "private.parquet")
+    with pytest.raises(RequestError):
+        sql(built, query.format(file=tmp_path / "private.parquet"))
+
+
+def test_sql_keeps_every_column_and_knows_the_users(built: Path, film_files: dict[str, Path], tmp_path: Path) -> None:
+    both = sql(built, "select 1 as a, 2 as a, 3 as a_2, 4 as a")
+    assert both.to_pylist() == [{"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}]
+    named = sql(built, "show tables")["name"].to_pylist()
+    assert named == ["events", "feature_values", "impressions", "items", "judged", "quarantine", "users"]
+    create(tmp_path / "bare", events=film_files["events"])
+    assert sql(tmp_path / "bare", "select count(*) as n from users")["n"].to_pylist() == [0]
+
+
+def test_ctrl_c_ends_a_query(built: Path) -> None:
+    query = "select count(*) from range(1000000) a, range(1000000) b where hash(a.range, b.range) = 1"
+    process = subprocess.Popen([sys.executable, "-m", "honeyguide", "sql", str(built), query], stderr=subprocess.PIPE)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130

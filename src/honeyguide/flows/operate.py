@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from honeyguide.engines.tables.duckdb import DuckDBTables
+from honeyguide.engines.tables.duckdb import ask
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import ConfigError
 from honeyguide.flows.check import impressions
@@ -20,7 +20,7 @@ from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.wiring import open_desk
-from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, JUDGED
+from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, JUDGED, USERS
 from honeyguide.serving.server import Server
 from honeyguide.serving.server import serve as serve_http
 from honeyguide.serving.settings import ServeSettings
@@ -100,15 +100,16 @@ def sql(folder: Path, query: str) -> pa.Table:
 
     layout = Layout.open(folder)
     tables = Snapshots(layout.tables)
-    with DuckDBTables() as engine:
-        named = {name: engine.parquet(tables.path(name), name) for name in tables.names()}
-        if layout.current.exists():
-            folder_of = load_manifest(layout).folders.get(FEATURE_VALUES.name)
-            if folder_of is not None:
-                path = layout.root / folder_of / f"{FEATURE_VALUES.name}.parquet"
-                named[FEATURE_VALUES.name] = engine.parquet(path, FEATURE_VALUES.name)
-        shown = impressions(layout)
-        named[IMPRESSIONS.name] = engine.table(shown if shown is not None else IMPRESSIONS.arrow().empty_table())
-        rows = newest(layout).get("rows", [])
-        named[JUDGED.name] = engine.table(pa.Table.from_pylist(rows, schema=JUDGED.arrow()))
-        return engine.sql(query, named)
+    files = {name: tables.path(name) for name in tables.names()}
+    if layout.current.exists():
+        folder_of = load_manifest(layout).folders.get(FEATURE_VALUES.name)
+        if folder_of is not None:
+            files[FEATURE_VALUES.name] = layout.root / folder_of / f"{FEATURE_VALUES.name}.parquet"
+    shown = impressions(layout)
+    rows = newest(layout).get("rows", [])
+    made = {
+        IMPRESSIONS.name: shown if shown is not None else IMPRESSIONS.arrow().empty_table(),
+        JUDGED.name: pa.Table.from_pylist(rows, schema=JUDGED.arrow()),
+        USERS.name: USERS.arrow().empty_table(),
+    }
+    return ask(query, files, {name: table for name, table in made.items() if name not in files})

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from honeyguide.engines.tables.arrow import existing, plain, published
 from honeyguide.errors import DataError, RequestError, ResourceError
 
 if TYPE_CHECKING:
+    import duckdb
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["DuckDBConfig", "DuckDBTables"]
+__all__ = ["DuckDBConfig", "DuckDBTables", "ask"]
 
 
 class DuckDBConfig(BaseModel):
@@ -150,3 +152,87 @@ class DuckDBTables:
                     got=str(error).splitlines()[0],
                     do="Correct the expression, or write the file anew.",
                 ) from error
+
+
+def ask(
+    query: str, files: Mapping[str, Path], tables: Mapping[str, pa.Table], config: DuckDBConfig | None = None
+) -> pa.Table:
+    """One SELECT by somebody who may see these Parquet files and Arrow tables, and nothing else of the machine.
+
+    A column whose name was there before gets a number behind it. Ctrl-C ends the query. Raises RequestError for what
+    is no SELECT, names what is not there or wants another file; ResourceError if the machine is too small for it.
+    """
+    import duckdb
+
+    config = config or DuckDBConfig()
+    known = ", ".join(sorted([*files, *tables]))
+    with tempfile.TemporaryDirectory(prefix="honeyguide-duckdb-", dir=config.temp_folder) as spill:
+        options: dict[str, str | int | float | list[str]] = {
+            "memory_limit": f"{config.memory_gb * 1000:.0f}MB",
+            "threads": config.threads,
+            "temp_directory": spill,
+        }
+        with duckdb.connect(config=options) as connection:
+            try:
+                for name, path in files.items():
+                    connection.read_parquet(existing(path.resolve())).create_view(name)
+                for name, table in tables.items():
+                    connection.register(name, table)
+                _confine(connection, [str(path.resolve()) for path in files.values()])
+                types = [statement.type for statement in duckdb.extract_statements(query)]
+                if types != [duckdb.StatementType.SELECT]:
+                    got = ", ".join(kind.name for kind in types) or "an empty statement"
+                    raise RequestError(expected="one SELECT", got=got, do="Tables are read-only here.")
+                return _distinct(plain(_interruptible(connection, query)))
+            except duckdb.OutOfMemoryException as error:
+                raise ResourceError(
+                    expected=f"to stay within {config.memory_gb:g} GB",
+                    got="a query that needs more, and no disk space to spill to",
+                    do=f"Ask for less, or free space in {Path(spill).parent}.",
+                ) from error
+            except duckdb.PermissionException as error:
+                raise RequestError(
+                    expected=f"a SELECT over {known}",
+                    got="a query that reads other files",
+                    do="Bring other data in with `honeyguide init`.",
+                ) from error
+            except duckdb.Error as error:
+                raise RequestError(
+                    expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do="Correct the query."
+                ) from error
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    connection.execute(f"SET allowed_paths = [{quoted}]")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    # The query runs beside this thread, which is then free to hear a Ctrl-C.
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(lambda: _fetched(connection, query))
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    import pyarrow as pa
+
+    reader = connection.execute(query).to_arrow_reader()
+    return pa.Table.from_batches(reader, reader.schema)
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    names: list[str] = []
+    for name in table.column_names:
+        number, fresh = 2, name
+        while fresh in names:
+            number, fresh = number + 1, f"{name}_{number}"
+        names.append(fresh)
+    return table.rename_columns(names)
