@@ -335,7 +335,8 @@ def test_a_tiny_workspace_builds_or_says_why_not(tmp_path: Path) -> None:
         assert {item.item_id for item in workspace.recommend(user="new", k=10).items} <= {"i0", "i1", "i2", "i3"}
         assert workspace.recommend(user="new", k=10).items
         assert workspace.recommend(surface="item", item="i0", k=2).items
-        assert len(workspace.recommend(user="u0", k=10)) == 0  # they have had all four
+        full = workspace.recommend(user="u0", k=10).answer  # they have had all four
+        assert full.fallback == "popular: nothing new is left"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,7 @@ def test_a_log_with_impressions_gets_calibrated_heads(tmp_path: Path) -> None:
                 rows.append((f"u{person}", f"i{item}", "purchase", at + 90))
     made = create(tmp_path / "w", events=write_actions(tmp_path / "shown.parquet", rows))
     assert not any("Without impressions" in note for note in made["notes"])
-    assert "weights = { click = 1, purchase = 1 }" in (tmp_path / "w" / "honeyguide.toml").read_text()
+    assert "weights = { click = 0.3, purchase = 1 }" in (tmp_path / "w" / "honeyguide.toml").read_text()
     config_of(tmp_path / "w", ("mmr_lambda = 0.95", "mmr_lambda = 1.0"))
     report = build(tmp_path / "w")
     heads = {head["name"]: head for head in report["heads"]}

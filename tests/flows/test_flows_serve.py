@@ -50,6 +50,7 @@ def guarded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(built, folder)
     text = (folder / "honeyguide.toml").read_text().replace("[serve]", f'[serve]\napi_keys = ["{KEY}"]')
     (folder / "honeyguide.toml").write_text(text + '\n[surfaces.hasty]\nkind = "home"\ndeadline_ms = 0.0001\n')
+    build(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import structlog
 
+from honeyguide import __version__
 from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import RequestError, ResourceError
 from honeyguide.flows.create import create
+from honeyguide.flows.logs import log_to_stderr
 from honeyguide.flows.operate import sql
 
 Run = Callable[..., tuple[int, str, str]]
@@ -54,6 +58,7 @@ import numpy as np
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import RequestError, ResourceError
 from honeyguide.flows.create import create
+from honeyguide.flows.logs import log_to_stderr
 from honeyguide.flows.operate import sql
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -136,3 +141,43 @@ def test_ctrl_c_ends_a_query(built: Path) -> None:
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
+
+
+# ------------------------------------------------------------------------------------------------------- terminal
+
+
+def test_an_error_with_brackets_is_printed_as_it_is(run: Run, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, _, err = run("recommend", built, "--surface", "[/zz] :x:")
+    assert code == 2
+    assert "[/zz] :x:" in err
+
+
+def test_cells_are_printed_as_they_are(run: Run, built: Path) -> None:
+    code, out, _ = run("sql", built, "select ':x: [/red] [bold]b' as \"[/c] :x:\"")
+    assert code == 0
+    assert ":x: [/red] [bold]b" in out
+    assert "[/c] :x:" in out
+
+
+def test_log_lines_do_not_mix_with_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.reset_defaults()
+    try:
+        log_to_stderr()
+        structlog.get_logger("x").warning("something happened")
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "something happened" in captured.err
+    finally:
+        structlog.reset_defaults()
+
+
+def test_the_version_and_the_number_of_answers(run: Run, built: Path) -> None:
+    assert run("--version") == (0, f"{__version__}\n", "")
+    for option in ("-k", "--k"):
+        for verb in (("recommend", built), ("search", built, "story")):
+            code, out, _ = run(*verb, option, 3, "--json")
+            assert code == 0
+            assert len(json.loads(out)["items"]) == 3
+    assert run("search", built, "--json", "--", "-story")[0] == 0
+    assert '-- "-a' in run("search", "--help")[1]
