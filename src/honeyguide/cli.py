@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from honeyguide import __version__
 from honeyguide.errors import HoneyguideError, RequestError
 
 app = typer.Typer(
@@ -26,11 +27,30 @@ data_app = typer.Typer(help="Public datasets, fetched when asked for and never s
 app.add_typer(data_app, name="data")
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The workspace's folder.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="OURS=THEIRS", help="Which column is which, such as user_id=Kundennummer; repeat."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def _examples(*lines: str) -> str:
     return "\n\n".join(["**Examples**", *(f"`{line}`" for line in lines)])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _honeyguide(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Discovery you can prove: search and recommendation, from the event log to the slate."""
 
 
 @data_app.command("list", epilog=_examples("honeyguide data list"))
@@ -61,6 +81,7 @@ def data_fetch(
     epilog=_examples(
         "honeyguide init shop --events events.parquet --items items.parquet",
         "honeyguide init shop --events clicks.csv --items products.csv --users customers.csv",
+        "honeyguide init shop --events log.csv --map user_id=Kundennummer --map happened_at=Zeit",
     )
 )
 def init(
@@ -74,27 +95,33 @@ def init(
         Path | None, typer.Option(help="More facts about items, joined by title and year (such as film-facts).")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The workspace's name (default: the folder's).")] = None,
+    mapping: Map = None,
     as_json: Json = False,
 ) -> None:
     """Make a workspace: guess the schema, load through the quality gate, write `honeyguide.toml`."""
     from honeyguide.flows import render
-    from honeyguide.flows.create import create
+    from honeyguide.flows.create import create, mapping_of
 
+    chosen = mapping_of(mapping or [])
     with render.progress(quiet=as_json) as progress:
-        report = create(folder, events=events, items=items, users=users, facts=facts, name=name, progress=progress)
+        report = create(
+            folder, events=events, items=items, users=users, facts=facts, name=name, mapping=chosen, progress=progress
+        )
     render.created(report, as_json=as_json)
 
 
 @app.command(epilog=_examples("honeyguide check shop", "honeyguide check events.csv"))
 def check(
     target: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A workspace, or a file of events.")],
+    mapping: Map = None,
     as_json: Json = False,
 ) -> None:
     """What this data can and cannot support: evidence level L0-L3 in five facts; rows in = accepted + quarantined."""
     from honeyguide.flows import render
     from honeyguide.flows.check import check as run
+    from honeyguide.flows.create import mapping_of
 
-    render.checked(run(target), as_json=as_json)
+    render.checked(run(target, mapping=mapping_of(mapping or [])), as_json=as_json)
 
 
 @app.command(epilog=_examples("honeyguide build shop"))
@@ -145,7 +172,7 @@ def recommend(
     user: Annotated[str | None, typer.Option(help="The person; without one, a new person.")] = None,
     item: Annotated[str | None, typer.Option(help="The item whose page it is (surface item).")] = None,
     board: Annotated[list[str] | None, typer.Option(help="An item of the board; repeat (surface board).")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="How many.")] = 10,
     category: Annotated[list[str] | None, typer.Option(help="Only these categories; repeat.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +187,13 @@ def recommend(
     render.slate(slate.answer, as_json=as_json)
 
 
-@app.command(epilog=_examples('honeyguide search shop "toy story"', 'honeyguide search shop "matrx" --k 5'))
+@app.command(
+    epilog=_examples(
+        'honeyguide search shop "toy story"',
+        'honeyguide search shop "matrx" --k 5',
+        'honeyguide search shop -- "-a query that begins with a dash"',
+    )
+)
 def search(
     folder: Dir,
     query: Annotated[str, typer.Argument(help="What a person would type.")],
@@ -275,8 +308,9 @@ def bench(
 def _print_error(error: HoneyguideError) -> None:
     if sys.stderr.isatty():
         from rich.console import Console
+        from rich.text import Text
 
-        Console(stderr=True).print(f"[bold red]✗[/] {error}", highlight=False, markup=True)
+        Console(stderr=True).print(Text.assemble(("✗", "bold red"), " ", str(error)))
     else:
         print(f"error: {error}", file=sys.stderr)
 
@@ -285,6 +319,9 @@ def main(argv: list[str] | None = None) -> Any:
     """Entry point: runs a command and turns refusals into one sentence and exit code 2."""
     from msgspec import ValidationError
 
+    from honeyguide.flows.logs import log_to_stderr
+
+    log_to_stderr()
     try:
         return app(args=argv, standalone_mode=True)
     except ValidationError as error:

@@ -56,10 +56,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from honeyguide.engines.tasks.steps import disk_errors
-from honeyguide.errors import RequestError, ResourceError
-from honeyguide.flows.create import create
-from honeyguide.flows.logs import log_to_stderr
-from honeyguide.flows.operate import sql
+from honeyguide.errors import ResourceError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder = Path(sys.argv[1])

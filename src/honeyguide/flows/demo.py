@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.rule import Rule
 
 from honeyguide.engines.tasks.steps import atomic_write
@@ -45,7 +46,7 @@ class _Clock:
     @contextmanager
     def step(self, command: str, why: str) -> Iterator[None]:
         self._out.print(Rule(f"[bold yellow]{len(self.steps) + 1}[/]  {why}", align="left", style="yellow"))
-        self._out.print(f"[dim]$ {command}[/]")
+        self._out.print(f"[dim]$ {escape(command)}[/]")
         started = time.perf_counter()
         yield
         self.steps.append({"name": why, "seconds": round(time.perf_counter() - started, 2), "reused": False})
@@ -61,7 +62,7 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
         raise WorkspaceError(expected=f"one of {', '.join(DATASETS)}", got=repr(dataset), do="Name one of them.")
     folder = Path(folder)
     _clear(folder)
-    out = Console(highlight=False, stderr=as_json, quiet=as_json)
+    out = Console(highlight=False, emoji=False, stderr=as_json, quiet=as_json)
     clock = _Clock(out)
     with clock.step(f"honeyguide data fetch {dataset}; honeyguide data fetch film-facts", "fetch and check the data"):
         with render.progress(quiet=as_json) as progress:
@@ -85,12 +86,12 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
         found = check(folder)["evidence"]
         out.print(f"  evidence level [bold]{found['level']}[/]")
         for fact in found["facts"]:
-            out.print(f"  • {fact}")
+            out.print(f"  • {escape(fact)}")
     with clock.step(f"honeyguide build {folder}", "features, sources, ranker, indexes: a build"):
         with render.progress(quiet=as_json) as progress:
             built = build(folder, progress=progress)
         for line in built["decisions"]:
-            out.print(f"  • {line}")
+            out.print(f"  • {escape(line)}")
     with clock.step(f"honeyguide evaluate {folder}", "measure it honestly"):
         with render.progress(quiet=as_json) as progress:
             judged = evaluate(folder, progress=progress)
@@ -208,7 +209,7 @@ def _say_summary(out: Console, summary: dict[str, Any]) -> None:
     for step in summary["steps"]:
         out.print(f"  {step['seconds']:6.1f} s  {step['share']:4.0%}  {step['name']}")
     out.print(f"  {summary['seconds']:6.1f} s in all, {summary['peak_gb']:.1f} GB at the peak")
-    folder = summary["workspace"]
-    out.print(f"\nReport   [bold]{summary['report']}[/]  (opens from disk)")
+    folder = escape(summary["workspace"])
+    out.print(f"\nReport   [bold]{escape(summary['report'])}[/]  (opens from disk)")
     out.print(f"Console  [bold]honeyguide serve {folder}[/], then http://127.0.0.1:8081")
     out.print("Yours    [bold]honeyguide init shop --events YOUR.parquet --items YOUR.parquet[/]")

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 # A pipe has no width of its own: tables that are read by `less` or kept in a file should not be cut at 80 columns.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
 def emit_json(value: Any) -> None:
@@ -50,7 +50,7 @@ def emit_json(value: Any) -> None:
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[ProgressCall]:
     """Bars on stderr for long work; one line per piece of work where stderr is no terminal."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     if quiet or not console.is_terminal:
         last: list[str] = []
 
@@ -77,9 +77,11 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressCall]:
 
 
 def _grid(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> Table:
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold yellow")
+    grid = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold yellow"
+    )
     for name in columns:
-        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        grid.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
     return grid
 
 
@@ -95,7 +97,13 @@ def datasets(listing: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         return emit_json(listing)
     grid = _grid("Datasets", ["name", "what it is", "rows", "licence", "cached"], right=["rows"])
     for row in listing:
-        grid.add_row(row["name"], row["about"], f"{row['rows']:,}", row["licence"], "yes" if row["cached"] else "no")
+        grid.add_row(
+            escape(row["name"]),
+            escape(row["about"]),
+            f"{row['rows']:,}",
+            escape(row["licence"]),
+            "yes" if row["cached"] else "no",
+        )
     return out.print(grid)
 
 
@@ -103,7 +111,7 @@ def fetched(report: Mapping[str, Any], *, as_json: bool) -> None:
     """`data fetch`."""
     if as_json:
         return emit_json(report)
-    out.print(f"[bold]{report['name']}[/]: {report['rows']:,} rows, sha256 {report['sha256'][:16]}… checked")
+    out.print(f"[bold]{escape(report['name'])}[/]: {report['rows']:,} rows, sha256 {report['sha256'][:16]}… checked")
     for name, path in report["files"].items():
         out.print(f"  {name:8} {escape(str(path))}")
     return out.print(f"[dim]{escape(report['licence'])}[/]")
@@ -118,7 +126,11 @@ def _loads(loads: Sequence[Mapping[str, Any]]) -> Table:
     for load in loads:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in load["reasons"].items()) or "-"
         grid.add_row(
-            load["table"], f"{load['rows_in']:,}", f"{load['accepted']:,}", f"{load['quarantined']:,}", escape(reasons)
+            escape(load["table"]),
+            f"{load['rows_in']:,}",
+            f"{load['accepted']:,}",
+            f"{load['quarantined']:,}",
+            escape(reasons),
         )
     return grid
 
@@ -164,12 +176,16 @@ def built(report: Mapping[str, Any], *, as_json: bool) -> None:
         return emit_json(report)
     grid = _grid(f"Build {report['build_id']}", ["step", "seconds", ""], right=["seconds"])
     for step in report["steps"]:
-        grid.add_row(step["name"], f"{step['seconds']:.1f}", "[dim]reused[/]" if step["reused"] else "")
+        grid.add_row(escape(step["name"]), f"{step['seconds']:.1f}", "[dim]reused[/]" if step["reused"] else "")
     out.print(grid)
     heads = _grid("Heads", ["head", "gives", "log-loss", "constant", "AUC", "calibration error"])
     for head in report["heads"]:
         numbers = [head.get(key) for key in ("log_loss", "log_loss_constant", "auc", "ece")]
-        heads.add_row(head["name"], head["gives"], *("-" if value is None else f"{value:.4f}" for value in numbers))
+        heads.add_row(
+            escape(head["name"]),
+            escape(head["gives"]),
+            *("-" if value is None else f"{value:.4f}" for value in numbers),
+        )
     if report["heads"]:
         out.print(heads)
     for decision in report["decisions"]:
@@ -198,7 +214,8 @@ def evaluated(report: Mapping[str, Any], *, as_json: bool) -> None:
         for (segment, system), metrics in cells.items():
             n = max(row["n"] for row in metrics.values())
             values = [_interval(metrics[name]) if name in metrics else "-" for name in headline]
-            grid.add_row(segment, f"[bold]{system}[/]" if system == "home" else system, *values, f"{n:,}")
+            name = escape(system)
+            grid.add_row(escape(segment), f"[bold]{name}[/]" if system == "home" else name, *values, f"{n:,}")
         out.print(grid)
     grid = _grid(
         "home minus baseline, paired by person, 95 % interval",
@@ -209,7 +226,7 @@ def evaluated(report: Mapping[str, Any], *, as_json: bool) -> None:
             clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
             colour = ("green" if row["low"] > 0 else "red") if clear else "dim"
             text = f"[{colour}]{_interval(row)}[/]"
-            grid.add_row(row["protocol"], row["segment"], row["baseline"], row["metric"], text)
+            grid.add_row(*(escape(row[key]) for key in ("protocol", "segment", "baseline", "metric")), text)
     out.print(grid)
     for note in report["notes"]:
         out.print(f"  • {escape(note)}")
@@ -228,18 +245,23 @@ def slate(answer: Any, *, as_json: bool) -> None:
         heads = " ".join(f"{name} {value:.2f}" for name, value in item.heads.items())
         title = escape(item.title or item.item_id) + marks
         grid.add_row(
-            str(item.position), title, str(item.year or ""), escape(item.reason), ", ".join(item.sources), heads
+            str(item.position),
+            title,
+            str(item.year or ""),
+            escape(item.reason),
+            escape(", ".join(item.sources)),
+            escape(heads),
         )
     if answer.items:
         out.print(grid)
     else:
         out.print("Nothing matches.")
     for name, counts in getattr(answer, "facets", {}).items():
-        out.print(f"[dim]{name}:[/] " + ", ".join(f"{escape(c.value)} {c.count}" for c in counts[:8]))
+        out.print(f"[dim]{escape(name)}:[/] " + ", ".join(f"{escape(c.value)} {c.count}" for c in counts[:8]))
     if answer.fallback:
         out.print(f"[yellow]Fallback: {escape(answer.fallback)}[/]")
     dropped = ", ".join(f"{reason} {count}" for reason, count in answer.dropped.items()) or "nothing"
-    return out.print(f"[dim]dropped: {dropped} · policy {answer.policy_version}[/]")
+    return out.print(f"[dim]dropped: {escape(dropped)} · policy {answer.policy_version}[/]")
 
 
 def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
@@ -253,16 +275,16 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
         f"{data['first']} to {data['last']}"
     )
     for name, surface in description["surfaces"].items():
-        out.print(f"\n[bold yellow]{name}[/]")
+        out.print(f"\n[bold yellow]{escape(name)}[/]")
         for regime in surface["sources"][0]["weights"] if surface["sources"] else ():
             weights = ", ".join(f"{s['name']} x {s['weights'][regime]:.2f}" for s in surface["sources"])
-            out.print(f"  1 sources      on a {regime}: {weights} -> {surface['candidates']} candidates")
+            out.print(f"  1 sources      on a {regime}: {escape(weights)} -> {surface['candidates']} candidates")
         heads = ", ".join(f"{h['name']} ({h['gives']})" for h in surface["heads"]) or "none: the blend's rank decides"
         if surface["ranked_requests"]:
             heads += f"; the rank counts on: {', '.join(surface['ranked_requests'])}"
-        out.print(f"  2 heads        {heads}")
-        out.print(f"  3 rules        {'; '.join(surface['rules']) or 'none'}")
-        out.print("  4 utility      " + " ".join(f"{w:+g} x {h}" for h, w in surface["utility"].items()))
+        out.print(f"  2 heads        {escape(heads)}")
+        out.print(f"  3 rules        {escape('; '.join(surface['rules'])) or 'none'}")
+        out.print("  4 utility      " + " ".join(f"{w:+g} x {escape(h)}" for h, w in surface["utility"].items()))
         out.print(f"  5 diversity    MMR, share {surface['diversity']:g}")
         out.print(f"  6 exploration  {surface['explore_share']:.0%} of slots, propensities logged")
         out.print(f"  deadline       {surface['deadline_ms']:g} ms, then popular")
@@ -270,7 +292,7 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
     for feature in description["features"]:
         share = feature.get("importance")
         shown = "-" if share is None else f"{share:.1%}"
-        grid.add_row(feature["name"], feature["entity"], feature["meaning"], feature["window"], shown)
+        grid.add_row(*(escape(feature[key]) for key in ("name", "entity", "meaning", "window")), shown)
     return out.print(grid)
 
 
@@ -296,7 +318,7 @@ def doctor(findings: Sequence[Mapping[str, Any]], *, as_json: bool) -> bool:
         marks = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}
         grid = _grid("", ["", "what", "found", "what to do"])
         for line in findings:
-            grid.add_row(marks[line["state"]], line["what"], escape(str(line["found"])), escape(line["do"]))
+            grid.add_row(marks[line["state"]], *(escape(str(line[key])) for key in ("what", "found", "do")))
         out.print(grid)
     return all(line["state"] != "bad" for line in findings)
 
@@ -311,7 +333,9 @@ def bench(result: Mapping[str, Any], json_file: Path | None) -> None:
     grid = _grid(result["machine"]["cpu"], columns, right=["ours", "peer", "ratio", "floor"])
     for row in result["rows"]:
         cells = (row[name] for name in columns)
-        grid.add_row(*("" if c is None else _number(c) if isinstance(c, float | int) else str(c) for c in cells))
+        grid.add_row(
+            *("" if c is None else _number(c) if isinstance(c, float | int) else escape(str(c)) for c in cells)
+        )
     out.print(grid)
     for line in result["missing"]:
         out.print(f"[yellow]left out: {escape(line)}[/]")

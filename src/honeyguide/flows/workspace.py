@@ -89,9 +89,10 @@ class Workspace:
     @classmethod
     def create(
         cls, folder: str | Path, *, events: str | Path, items: str | Path | None = None,
-        users: str | Path | None = None, name: str | None = None, progress: Progress | None = None,
+        users: str | Path | None = None, name: str | None = None, mapping: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> Self:  # fmt: skip
-        """Make a workspace of files, as `honeyguide init` does."""
+        """Make a workspace of files, as `honeyguide init` does; `mapping` is our column -> theirs."""
         from honeyguide.flows.create import create
 
         create(
@@ -100,6 +101,7 @@ class Workspace:
             items=Path(items) if items else None,
             users=Path(users) if users else None,
             name=name,
+            mapping=mapping,
             progress=progress,
         )
         return cls(folder)
@@ -203,8 +205,10 @@ class Workspace:
         return f"Workspace({str(self.folder)!r})"
 
     def _open(self) -> Desk:
+        from honeyguide.flows.logs import log_to_stderr
         from honeyguide.flows.wiring import open_desk
 
+        log_to_stderr()
         if self._desk is None:
             self._desk = open_desk(str(self.folder), writable=False, watch=True)
         return self._desk
