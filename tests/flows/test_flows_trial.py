@@ -18,6 +18,7 @@ from honeyguide import __version__
 from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import RequestError, ResourceError
+from honeyguide.flows import render
 from honeyguide.flows.create import create
 from honeyguide.flows.logs import log_to_stderr
 from honeyguide.flows.operate import sql
@@ -178,3 +179,44 @@ def test_the_version_and_the_number_of_answers(run: Run, built: Path) -> None:
             assert len(json.loads(out)["items"]) == 3
     assert run("search", built, "--json", "--", "-story")[0] == 0
     assert '-- "-a' in run("search", "--help")[1]
+
+
+def test_a_build_shows_each_step_once(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [
+        {"name": "twice", "seconds": 1.0, "reused": True},
+        {"name": "kept", "seconds": 0.0, "reused": True},
+        {"name": "twice", "seconds": 2.5, "reused": False},
+    ]
+    render.built({"build_id": "b", "steps": steps, "heads": [], "decisions": [], "seconds": 3.5}, as_json=False)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["twice", "3.5"] in shown
+    assert ["kept", "0.0", "reused"] in shown
+
+
+def test_an_evaluation_ends_with_a_verdict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    def difference(baseline: str, estimate: float, low: float | None, high: float | None, **other: str) -> dict:
+        row = {"protocol": "global", "segment": "all", "baseline": baseline, "metric": "nDCG@10"} | other
+        return row | {"estimate": estimate, "low": low, "high": high}
+
+    report = {
+        "headline_metrics": ["nDCG@10"],
+        "protocols": {},
+        "rows": [],
+        "notes": [],
+        "differences": [
+            difference("popular", 0.01, 0.005, 0.015),
+            difference("itemknn", 0.001, -0.002, 0.004),
+            difference("last build", -0.02, -0.03, -0.01),
+            difference("tiny", 0.5, None, None),
+            difference("popular", 0.01, 0.005, 0.015, segment="new"),
+            difference("popular", 0.01, 0.005, 0.015, metric="coverage"),
+        ],
+    }
+    render.evaluated(report, as_json=False)
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  global: ")]
+    assert said == [
+        "global: home beats popular on nDCG@10 by +0.0100 [+0.0050, +0.0150]",
+        "global: home does not beat itemknn on nDCG@10: +0.0010 [-0.0020, +0.0040]",
+        "global: home is worse than last build on nDCG@10 by -0.0200 [-0.0300, -0.0100]",
+        "global: no interval for home against tiny on nDCG@10 (+0.5000): too few people",
+    ]

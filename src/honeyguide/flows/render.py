@@ -175,8 +175,10 @@ def built(report: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         return emit_json(report)
     grid = _grid(f"Build {report['build_id']}", ["step", "seconds", ""], right=["seconds"])
-    for step in report["steps"]:
-        grid.add_row(escape(step["name"]), f"{step['seconds']:.1f}", "[dim]reused[/]" if step["reused"] else "")
+    for name in dict.fromkeys(step["name"] for step in report["steps"]):
+        runs = [step for step in report["steps"] if step["name"] == name]
+        reused = "[dim]reused[/]" if all(step["reused"] for step in runs) else ""
+        grid.add_row(escape(name), f"{sum(step['seconds'] for step in runs):.1f}", reused)
     out.print(grid)
     heads = _grid("Heads", ["head", "gives", "log-loss", "constant", "AUC", "calibration error"])
     for head in report["heads"]:
@@ -230,7 +232,23 @@ def evaluated(report: Mapping[str, Any], *, as_json: bool) -> None:
     out.print(grid)
     for note in report["notes"]:
         out.print(f"  • {escape(note)}")
+    for row in report["differences"]:
+        if row["metric"] in headline and row["segment"] == "all":
+            out.print(f"  {escape(row['protocol'])}: {_verdict(row)}")
     return None
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """A difference in words; what its interval does not settle is no win."""
+    baseline, metric = escape(row["baseline"]), escape(row["metric"])
+    if row["low"] is None or row["high"] is None:
+        return f"no interval for home against {baseline} on {metric} ({row['estimate']:+.4f}): too few people"
+    by = f"{row['estimate']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+    if row["low"] > 0:
+        return f"[green]home beats {baseline}[/] on {metric} by {escape(by)}"
+    if row["high"] < 0:
+        return f"[red]home is worse than {baseline}[/] on {metric} by {escape(by)}"
+    return f"home does not beat {baseline} on {metric}: {escape(by)}"
 
 
 def slate(answer: Any, *, as_json: bool) -> None:
