@@ -25,10 +25,6 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	@touch $@ $(VENV)/.core
-
 demo: $(VENV)/.core
 	$(BIN)/honeyguide demo demo
 
@@ -49,9 +45,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: $(VENV)/.bench
-	$(BIN)/honeyguide bench serve
-	$(BIN)/honeyguide bench evaluate
+bench: $(VENV)/.core
+	$(BIN)/honeyguide bench serve --json benchmarks/results/serve.json
+	$(BIN)/honeyguide bench evaluate --json benchmarks/results/evaluate.json
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .hypothesis

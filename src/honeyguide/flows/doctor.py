@@ -23,7 +23,7 @@ CORE = (
     "numpy", "scipy", "numba", "pyarrow", "duckdb", "ibis-framework", "sqlglot", "tantivy", "catboost", "fastapi",
     "uvicorn", "msgspec", "nicegui",
 )  # fmt: skip
-EXTRAS = {"spark": "pyspark", "deep": "torch", "bench": "implicit"}
+EXTRAS = {"spark": "pyspark"}
 LOW_DISK_GB = 5
 PORTS = (8080, 8081)
 
