@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from honeyguide.flows.create import create
+from honeyguide.cli import main
+from honeyguide.errors import DataError, RequestError
+from honeyguide.flows.check import check
+from honeyguide.flows.create import create, mapping_of
 
 
 def _csv(path: Path, *lines: str) -> Path:
@@ -41,3 +44,45 @@ def test_what_was_saved_is_no_news_where_nothing_stronger_is_logged(tmp_path: Pa
     rows = ["u,a,view,1760000000", "u,b,saved,1760000001"]
     _, config = _made(tmp_path, _csv(tmp_path / "e.csv", "user,item,action,ts", *rows))
     assert config["had"] == ["saved"]
+
+
+def test_a_mapping_goes_before_the_names_in_each_file_that_has_the_column(tmp_path: Path) -> None:
+    events = _csv(tmp_path / "e.csv", "Kundennummer,Artikel,ts,Zeit", "k1,a1,1,1760000000")
+    items = _csv(tmp_path / "i.csv", "Artikel,name", "a1,Lampe")
+    chosen = {"user_id": "Kundennummer", "item_id": "Artikel", "happened_at": "Zeit"}
+    report, _ = _made(tmp_path, events, items=items, mapping=chosen)
+    how = {(line["file"], line["there"]): (line["here"], line["how"]) for line in report["mapping"]}
+    assert how["e.csv", "Zeit"] == ("events.happened_at", "as given")
+    assert how["i.csv", "Artikel"] == ("items.item_id", "as given")
+    assert how["i.csv", "name"] == ("items.title", "by its name")
+    assert report["loads"][0]["accepted"] == report["loads"][1]["accepted"] == 1
+    assert all(note.partition(":")[0] in ("events", "items") for note in report["notes"] if "known" in note)
+    assert check(events, mapping=chosen)["loads"][0]["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    "chosen, word", [({"kunde": "Kundennummer"}, "'kunde'"), ({"user_id": "Kunde"}, "'Kunde' (for user_id)")]
+)
+def test_a_mapping_of_what_is_not_there_is_refused(tmp_path: Path, chosen: dict[str, str], word: str) -> None:
+    events = _csv(tmp_path / "e.csv", "Kundennummer,item,ts", "k1,a1,1760000000")
+    with pytest.raises(DataError) as refused:
+        create(tmp_path / "shop", events=events, mapping=chosen)
+    assert word in str(refused.value)
+    assert not (tmp_path / "shop").exists()
+    with pytest.raises(DataError, match="--map user_id="):
+        create(tmp_path / "shop", events=events)
+
+
+@pytest.mark.parametrize("pairs", [["user_id"], ["=x"], ["user_id="], ["user_id=a", "user_id=b"]])
+def test_a_mapping_of_another_form_is_refused(pairs: list[str]) -> None:
+    with pytest.raises(RequestError, match="OUR_COLUMN=THEIR_COLUMN"):
+        mapping_of(pairs)
+    assert mapping_of(["user_id = a=b"]) == {"user_id": "a=b"}
+
+
+def test_the_command_line_takes_a_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = _csv(tmp_path / "e.csv", "Kundennummer,item,ts", "k1,a1,1760000000")
+    with pytest.raises(SystemExit) as done:
+        main(["init", str(tmp_path / "shop"), "--events", str(events), "--map", "user_id=Kundennummer", "--json"])
+    assert done.value.code == 0
+    assert '"as given"' in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ import msgspec
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
-from honeyguide.errors import DataError
+from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.create import load_line
 from honeyguide.flows.data import read_log, typed
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.events import from_log, impressions_from_log, load_events
 from honeyguide.intake.evidence import Evidence, evidence
+from honeyguide.intake.importers import assigned
 from honeyguide.schema.tables import EVENTS, QUARANTINE
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-def check(target: Path) -> dict[str, Any]:
-    """The report of `honeyguide check`."""
+def check(target: Path, *, mapping: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The report of `honeyguide check`; `mapping` (our column -> theirs) is for a file."""
     target = Path(target)
     if not target.exists():
         raise DataError(
@@ -34,12 +36,19 @@ def check(target: Path) -> dict[str, Any]:
             got="nothing there",
             do="Check the path, or run `honeyguide init`.",
         )
-    return _workspace(Layout.open(target)) if target.is_dir() else _file(target)
+    if not target.is_dir():
+        return _file(target, mapping)
+    if mapping:
+        raise RequestError(
+            expected="a mapping with a file only", got=f"the workspace {target}", do="Give it to `honeyguide init`."
+        )
+    return _workspace(Layout.open(target))
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Any]:
+    (given,) = assigned([(path, EVENTS)], mapping)
     with DuckDBTables() as engine:
-        load = load_events(engine, path, now=time.time_ns() // 1000)
+        load = load_events(engine, path, mapping=given, now=time.time_ns() // 1000)
     if not load.events.num_rows:
         return {
             "target": str(path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,24 @@ from honeyguide.contracts import Progress
 from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import atomic_write, disk_errors
-from honeyguide.errors import DataError
+from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.actions import WEIGHTS, impressions_among, meaning
 from honeyguide.intake.catalog import bare_items, load_items, load_users
 from honeyguide.intake.events import load_events
 from honeyguide.intake.evidence import evidence
+from honeyguide.intake.importers import assigned
 from honeyguide.intake.quality import Report
 from honeyguide.intake.titles import enrich_items
 from honeyguide.schema import columns as c
+from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["create"]
+__all__ = ["create", "load_line", "mapping_of"]
 
 STALE_DAYS = 30
 """A log that ended longer ago is not live: the present is taken to be its end."""
@@ -41,19 +43,26 @@ RATING = "rating"
 
 def create(
     folder: Path, *, events: Path, items: Path | None = None, users: Path | None = None, facts: Path | None = None,
-    name: str | None = None, progress: Progress | None = None,
+    name: str | None = None, mapping: Mapping[str, str] | None = None, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Make a workspace of files; returns the report of `honeyguide init`. Nothing is left behind if it fails."""
+    """Make a workspace of files; returns the report of `honeyguide init`. Nothing is left behind if it fails.
+
+    `mapping` (our column -> theirs) goes before what the columns' names say, in each file that has the column.
+    """
     tell: Progress = progress or (lambda what, done, total: None)
     for path in (events, items, users, facts):
         if path is not None and not path.exists():
             raise DataError(expected=f"a file at {path}", got="nothing there", do="Check the path.")
+    files = [
+        (path, table) for path, table in ((events, EVENTS), (items, ITEMS), (users, USERS), (facts, ITEMS)) if path
+    ]
+    given = {path: part for (path, _), part in zip(files, assigned(files, mapping), strict=True)}
     existed = Path(folder).exists()
     with disk_errors(folder):
         layout = Layout.create(folder)
     try:
         with disk_errors(layout.root):
-            return _fill(layout, events, items, users, facts, name or layout.root.resolve().name, tell)
+            return _fill(layout, events, items, users, facts, name or layout.root.resolve().name, given, tell)
     except BaseException:
         # A half-made workspace would be taken for a whole one.
         for child in layout.root.iterdir():
@@ -64,7 +73,14 @@ def create(
 
 
 def _fill(
-    layout: Layout, events: Path, items: Path | None, users: Path | None, facts: Path | None, name: str, tell: Progress
+    layout: Layout,
+    events: Path,
+    items: Path | None,
+    users: Path | None,
+    facts: Path | None,
+    name: str,
+    given: Mapping[Path, Mapping[Column, str]],
+    tell: Progress,
 ) -> dict[str, Any]:
     import pyarrow as pa
 
@@ -77,13 +93,13 @@ def _fill(
         catalog: pa.Table | None = None
         tell("items", 0, 1)
         if items is not None:
-            loaded = load_items(engine, items, now=now)
+            loaded = load_items(engine, items, mapping=given[items], now=now)
             catalog = loaded.items
             reports.append(loaded.report)
             quarantines.append(loaded.quarantine)
         tell("items", 1, 1)
         tell("events", 0, 1)
-        log = load_events(engine, events, items=catalog, now=now)
+        log = load_events(engine, events, mapping=given[events], items=catalog, now=now)
         reports.append(log.report)
         quarantines.append(log.quarantine)
         tell("events", 1, 1)
@@ -98,12 +114,12 @@ def _fill(
         else:
             catalog = pa.concat_tables([catalog, log.bare_items])
         if facts is not None:
-            catalog, found_facts = _enriched(engine, catalog, log.events, facts, now)
+            catalog, found_facts = _enriched(engine, catalog, log.events, facts, given[facts], now)
             extra.append(found_facts)
         people: pa.Table | None = None
         if users is not None:
             tell("users", 0, 1)
-            read = load_users(engine, users, now=now)
+            read = load_users(engine, users, mapping=given[users], now=now)
             people = read.users
             reports.append(read.report)
             quarantines.append(read.quarantine)
@@ -116,7 +132,7 @@ def _fill(
         tables.write(QUARANTINE.name, pa.concat_tables(quarantines))
         tell("writing tables", 1, 1)
     shutil.rmtree(layout.scratch, ignore_errors=True)
-    notes = [note for report in reports for note in report.notes]
+    notes = [f"{report.table}: {note}" for report in reports for note in report.notes]
     text, said = config_text(name, log.events, people, now)
     atomic_write(layout.config, text.encode())
     WorkspaceConfig.load(layout.config)
@@ -131,14 +147,31 @@ def _fill(
     }
 
 
-def _enriched(engine: DuckDBTables, catalog: pa.Table, events: pa.Table, facts: Path, now: int) -> tuple[pa.Table, str]:
+def _enriched(
+    engine: DuckDBTables, catalog: pa.Table, events: pa.Table, facts: Path, mapping: Mapping[Column, str], now: int
+) -> tuple[pa.Table, str]:
     """The catalog with more facts, joined by title and year, and how much of the events that reaches."""
     import pyarrow.compute as pc
 
     counts = {row["values"]: row["counts"] for row in pc.value_counts(events[c.ITEM_ID]).to_pylist()}
     weights = [float(counts.get(item_id, 0)) for item_id in catalog[c.ITEM_ID].to_pylist()]
-    joined, share = enrich_items(catalog, load_items(engine, facts, now=now).items, weights)
+    joined, share = enrich_items(catalog, load_items(engine, facts, mapping=mapping, now=now).items, weights)
     return joined, f"{share:.1%} of the events are of items that found more facts in {facts.name}, by title and year."
+
+
+def mapping_of(pairs: Iterable[str]) -> dict[str, str]:
+    """`OUR_COLUMN=THEIR_COLUMN` texts as a mapping. Raises RequestError for what has not this form."""
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        ours, sign, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and sign and theirs) or mapping.get(ours, theirs) != theirs:
+            raise RequestError(
+                expected="--map OUR_COLUMN=THEIR_COLUMN, once for each column of ours",
+                got=repr(pair),
+                do="For example: --map user_id=Kundennummer --map happened_at=Zeit.",
+            )
+        mapping[ours] = theirs
+    return mapping
 
 
 def load_line(report: Report) -> dict[str, Any]:
@@ -155,7 +188,12 @@ def load_line(report: Report) -> dict[str, Any]:
 
 def _mapping(report: Report) -> list[dict[str, str]]:
     return [
-        {"file": Path(report.source_file).name, "there": theirs, "here": f"{report.table}.{ours}", "how": "by its name"}
+        {
+            "file": Path(report.source_file).name,
+            "there": theirs,
+            "here": f"{report.table}.{ours}",
+            "how": report.how[ours],
+        }
         for ours, theirs in report.mapping.items()
     ]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from honeyguide.errors import DataError
@@ -14,7 +14,7 @@ from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
 
-__all__ = ["Detected", "detect", "guess", "resolve"]
+__all__ = ["Detected", "assigned", "detect", "guess", "resolve"]
 
 _MUST_HAVE: dict[str, tuple[Column, ...]] = {
     EVENTS.name: (c.USER_ID, c.ITEM_ID, c.HAPPENED_AT),
@@ -31,6 +31,7 @@ class Detected:
     mapping: dict[Column, str]  # our column -> the file's
     notes: tuple[str, ...]
     default_action: str | None = None  # the action of every row where the file has no such column
+    how: dict[Column, str] = field(default_factory=dict)  # why each column was taken, for a person
 
     def lines(self) -> list[str]:
         """The mapping as text, a column per line, then the notes."""
@@ -44,7 +45,7 @@ def detect(path: Path, table: Table = EVENTS, *, mapping: Mapping[Column, str] |
     if table is EVENTS and raw.table.num_rows:
         unit = times(raw.table[found.mapping[c.HAPPENED_AT]]).unit
         note = f"{found.mapping[c.HAPPENED_AT]} holds {unit}."
-        found = Detected(found.format, found.mapping, (*found.notes, note), found.default_action)
+        found = replace(found, notes=(*found.notes, note))
     return found
 
 
@@ -55,6 +56,36 @@ def guess(path: Path) -> Table:
         if all(column in by_name(table, names) for column in _MUST_HAVE[table.name]):
             return table
     return EVENTS
+
+
+def assigned(files: Sequence[tuple[Path, Table]], mapping: Mapping[str, str] | None) -> list[dict[Column, str]]:
+    """A mapping (our column -> theirs) parted by file: to each what its table and its header have.
+
+    Raises DataError for a column of ours that no table has, and for one of theirs that no file has.
+    """
+    made: list[dict[Column, str]] = [{} for _ in files]
+    if not mapping:
+        return made
+    headers = [read(path, sample=True).table.column_names for path, _ in files]
+    for ours, theirs in mapping.items():
+        takers = [at for at, (_, table) in enumerate(files) if ours in table.columns]
+        if not takers:
+            known = dict.fromkeys(str(column) for _, table in files for column in table.columns)
+            raise DataError(
+                expected="a column of Honeyguide's before the = of a mapping",
+                got=repr(ours),
+                do=f"The columns of these files' tables are {', '.join(known)}.",
+            )
+        holders = [at for at in takers if theirs in headers[at]]
+        if not holders:
+            raise DataError(
+                expected=f"a column {theirs!r} (for {ours}) in {', '.join(files[at][0].name for at in takers)}",
+                got=_listed([name for at in takers for name in headers[at]]),
+                do="Correct the mapping: it is OUR_COLUMN=THEIR_COLUMN.",
+            )
+        for at in holders:
+            made[at][next(column for column in files[at][1].columns if column == ours)] = theirs
+    return made
 
 
 def resolve(raw: Raw, table: Table, given: Mapping[Column, str] | None) -> Detected:
@@ -80,7 +111,8 @@ def resolve(raw: Raw, table: Table, given: Mapping[Column, str] | None) -> Detec
         raise DataError(
             expected=f"columns for {', '.join(missing)} in {raw.path}",
             got=_listed(names),
-            do="Rename the columns to these names; common ones, such as customer_id or event_time, are known too.",
+            do=f"Say which they are: `--map {missing[0]}=THEIR_COLUMN` (mapping={{...}} in Python); common names, "
+            "such as customer_id or event_time, are known.",
         )
     notes = list(raw.notes)
     action = None
@@ -92,7 +124,9 @@ def resolve(raw: Raw, table: Table, given: Mapping[Column, str] | None) -> Detec
     if left:
         place = c.CONTEXT if table is EVENTS else c.ATTRIBUTES
         notes.append(f"Kept in {place} as JSON: {', '.join(left[:20])}{', ...' if len(left) > 20 else ''}.")
-    return Detected(raw.format, mapping, tuple(notes), action)
+    guess_is = "by its name" if table is not EVENTS or raw.has_header else "by its content"
+    how = {column: "as given" if column in chosen else guess_is for column in mapping}
+    return Detected(raw.format, mapping, tuple(notes), action, how)
 
 
 def _listed(names: list[str]) -> str:

@@ -64,6 +64,7 @@ class Report:
     reasons: dict[str, int]  # code -> rows, most first
     mapping: dict[str, str]
     notes: tuple[str, ...]
+    how: dict[str, str]  # of each mapped column: by its name, by its content, as given
 
     def lines(self) -> list[str]:
         """For a person: the sum, a line per reason, then the notes."""
@@ -131,6 +132,7 @@ class Gate:
             reasons,
             {str(ours): theirs for ours, theirs in detected.mapping.items()},
             (*detected.notes, *notes),
+            {str(ours): how for ours, how in detected.how.items()},
         )
 
 
