@@ -226,7 +226,8 @@ def serve(
 
 
 def _console_command(wanted: bool, port: int) -> list[str] | None:
-    return [sys.executable, "-m", "honeyguide", "console", "--port", str(port)] if wanted else None
+    command = [sys.executable, "-m", "honeyguide", "console", "--follow-stdin", "--port", str(port)]
+    return command if wanted else None
 
 
 @app.command(epilog=_examples("honeyguide console --api http://127.0.0.1:8080"))
@@ -235,11 +236,12 @@ def console(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the console.")] = 8081,
     api_key: Annotated[str | None, typer.Option(envvar="HONEYGUIDE_API_KEY", help="Key of the API.")] = None,
+    follow_stdin: Annotated[bool, typer.Option("--follow-stdin", hidden=True)] = False,
 ) -> None:
     """The console alone: pages over an API that runs elsewhere."""
     from honeyguide.console.app import run_console
 
-    run_console(api, host=host, port=port, api_key=api_key)
+    run_console(api, host=host, port=port, api_key=api_key, follow_stdin=follow_stdin)
 
 
 @app.command(epilog=_examples("honeyguide explain shop", "honeyguide explain shop --json"))

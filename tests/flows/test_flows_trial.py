@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -220,3 +221,68 @@ def test_an_evaluation_ends_with_a_verdict_in_words(capsys: pytest.CaptureFixtur
         "global: home is worse than last build on nDCG@10 by -0.0200 [-0.0300, -0.0100]",
         "global: no interval for home against tiny on nDCG@10 (+0.5000): too few people",
     ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(wanted: Callable[[], bool], seconds: float = 40.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if wanted():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def serving(folder: Path, console_port: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-u", "-m", "honeyguide", "serve", str(folder), "--port", "0"]
+    return subprocess.Popen(
+        [*command, "--console-port", str(console_port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_serve_takes_its_console_along(shop: Path) -> None:
+    port = free_port()
+    process = serving(shop, port)
+    try:
+        assert until(lambda: listens(port))
+    finally:
+        process.kill()
+        process.communicate()
+    assert until(lambda: not listens(port), 15)
+
+
+def test_a_taken_console_port_is_told_and_the_end_is_quiet(shop: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = serving(shop, port)
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert said[1] == f"console  not started: port {port} is taken; choose another with --console-port.\n"
+    assert said[2] == "Ctrl-C ends it.\n"
+    assert (process.returncode, err) == (0, "")
+
+
+TOLD_TWICE = """
+import atexit, os, signal
+from honeyguide.serving.worker import _leave
+signal.signal(signal.SIGTERM, _leave)
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_worker_told_twice_to_end_ends_quietly() -> None:
+    done = subprocess.run([sys.executable, "-c", TOLD_TWICE], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from honeyguide.errors import ResourceError
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
     from honeyguide.console.client import Api
@@ -30,10 +33,12 @@ def run_console(
     title: str = "Honeyguide",
     people: Sequence[str] = (),
     timeout_s: float = 10.0,
+    follow_stdin: bool = False,
 ) -> None:
     """Serve the pages until the process is told to stop (SIGINT or SIGTERM).
 
     `people`: a few ids to offer as examples; without them the `examples` of the API's pipeline are offered.
+    `follow_stdin`: end when standard input does, so that the console does not outlive who started it.
     One console per process: NiceGUI keeps its pages in module state. Raises `ResourceError` when the port is in
     use, `ConfigError` when `api_url` is no address.
     """
@@ -48,9 +53,18 @@ def run_console(
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        if follow_stdin:
+            threading.Thread(target=_follow_stdin, args=(server,), daemon=True).start()
+        server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+def _follow_stdin(server: uvicorn.Server) -> None:
+    while os.read(0, 4096):
+        pass
+    server.should_exit = True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,12 +60,18 @@ def serve(
     def ready(url: str) -> None:
         say(f"API      {url}   (docs: {url}/docs, health: {url}/readyz, metrics: {url}/metrics)")
         if console_command is not None:
-            environment = dict(os.environ)
-            if settings.api_keys:
-                environment["HONEYGUIDE_API_KEY"] = settings.api_keys[0]
-            children.append(subprocess.Popen([*console_command, "--api", url], env=environment))
-            say(f"console  http://127.0.0.1:{console_command[console_command.index('--port') + 1]}")
-        say("Ctrl-C ends both.")
+            port_of_console = int(console_command[console_command.index("--port") + 1])
+            if not _free(port_of_console):
+                say(f"console  not started: port {port_of_console} is taken; choose another with --console-port.")
+            else:
+                environment = dict(os.environ)
+                if settings.api_keys:
+                    environment["HONEYGUIDE_API_KEY"] = settings.api_keys[0]
+                # Its standard input ends with this process, however that ends, and so does the console.
+                command = [*console_command, "--api", url]
+                children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+                say(f"console  http://127.0.0.1:{port_of_console}")
+        say("Ctrl-C ends both." if children else "Ctrl-C ends it.")
 
     try:
         serve_http(
@@ -76,6 +83,14 @@ def serve(
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(10)
+
+
+def _free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def server(folder: Path, **given: Any) -> Server:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,7 +65,13 @@ def _tell(ready_fd: int, started: Started) -> None:
     os.close(ready_fd)
 
 
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, handler)
+
+
 def _leave(signum: int, frame: FrameType | None) -> None:
+    _on_signals(signal.SIG_IGN)  # told twice, it must not leave a second time in the middle of leaving
     raise SystemExit(0)
 
 
@@ -76,8 +83,7 @@ def _follow_parent(server: uvicorn.Server) -> None:
 
 def main(listening_fd: int, ready_fd: int) -> None:
     """Serve until told to end; requests in flight are answered and the answerer is closed first."""
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _leave)
+    _on_signals(_leave)
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
     settings = ServeSettings.model_validate_json(spec.settings)
     logging.basicConfig(level=logging.INFO if settings.access_log else logging.WARNING)
@@ -113,6 +119,7 @@ def main(listening_fd: int, ready_fd: int) -> None:
     server = _Server(config, ready_fd)
     threading.Thread(target=_follow_parent, args=(server,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=listening_fd)])
+    _on_signals(signal.SIG_IGN)
 
 
 if __name__ == "__main__":
