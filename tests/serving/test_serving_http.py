@@ -158,7 +158,7 @@ def test_not_ready_is_503(tmp_path: Path) -> None:
         ("GET", "/v1/recommend", None, (405, "RequestError")),
         ("DELETE", "/v1/items/a", None, (405, "RequestError")),
         ("POST", "/v1/recommend/", b"{}", (404, "NotFoundError")),
-        ("GET", "/", None, (404, "NotFoundError")),
+        ("GET", "/nowhere", None, (404, "NotFoundError")),
     ],
 )
 def test_bad_requests_get_one_clear_answer(
@@ -167,10 +167,42 @@ def test_bad_requests_get_one_clear_answer(
     assert refusal(call(method, url, content=body)) == expected
 
 
+def test_a_put_takes_its_id_from_the_address(call: Client) -> None:
+    assert call("PUT", "/v1/items/no%20id", json={"title": "Without"}).json() == {
+        "item_id": "no id",
+        "title": "Without",
+    }
+    assert call("GET", "/v1/items/no%20id").json()["title"] == "Without"
+    assert refusal(call("PUT", "/v1/items/x", json={"item_id": ""})) == (422, "RequestError")
+    operation = call("GET", "/openapi.json").json()["paths"]["/v1/items/{item_id}"]["put"]
+    assert "whole item is replaced" in operation["description"]
+
+
+def test_the_root_says_where_the_rest_is(call: Client) -> None:
+    answer = call("GET", "/")
+    assert answer.status_code == 200
+    assert (answer.json()["name"], answer.json()["docs"]) == ("Honeyguide", "/docs")
+
+
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [
+        ({"k": 0}, "0 at $.k"),
+        ({"k": "ten"}, '"ten" (str) at $.k'),
+        ({"filters": {"year_min": True}}, "true (bool) at $.filters.year_min"),
+        ({"board_items": ["a", 7]}, "7 (int) at $.board_items[1]"),
+        ({"k": {"deep": 1}}, "object at $.k"),
+        ({"user_id": "x" * 600}, '"' + "x" * 59 + "… at $.user_id"),
+    ],
+)
+def test_a_bad_value_is_shown(call: Client, body: dict[str, Any], got: str) -> None:
+    assert call("POST", "/v1/recommend", json=body).json()["error"]["got"] == got
+
+
 def test_a_wrong_field_is_named(call: Client) -> None:
     assert "$.filters.year_min" in call("POST", "/v1/recommend", json={"filters": {"year_min": "x"}}).text
     error = call("POST", "/v1/events", json={"events": [{"user_id": 1}]}).json()["error"]
-    assert (error["expected"], error["got"]) == ("str", "int at $.events[0].user_id")
+    assert (error["expected"], error["got"]) == ("str", "1 (int) at $.events[0].user_id")
 
 
 def test_a_defect_tells_the_client_an_id_and_the_log_the_rest(call: Client, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,7 +367,7 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
     document = call("GET", "/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/recommend", "/v1/search", "/v1/suggest", "/v1/events", "/v1/items/{item_id}", "/v1/pipeline",
-        "/v1/evaluation", "/healthz", "/readyz", "/metrics",
+        "/v1/evaluation", "/", "/healthz", "/readyz", "/metrics",
     }  # fmt: skip
     assert set(document["paths"]["/v1/items/{item_id}"]) == {"get", "put"}
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

@@ -30,7 +30,8 @@ from honeyguide import __version__
 from honeyguide.contracts import Answerer
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, RequestError, RequestTooLargeError, UnauthorizedError
-from honeyguide.schema.wire import EventsRequest, Item, RecommendRequest, SearchRequest
+from honeyguide.schema.wire import EventsRequest, RecommendRequest, SearchRequest
+from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.metrics import HasGauges, Metrics
 from honeyguide.serving.openapi import document
 from honeyguide.serving.record import has_control_characters
@@ -50,6 +51,9 @@ _log = structlog.get_logger("honeyguide.serving")
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _ITEMS = b"/v1/items/"
+_ROOT = msgspec.json.encode(
+    {"name": "Honeyguide", "version": __version__, "docs": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
+)
 _LONGEST_ID = 512
 _GONE = 499  # nobody hears this status: the client hung up; it only counts
 _SUGGESTIONS, _MOST_SUGGESTIONS = 8, 50
@@ -59,7 +63,7 @@ _LINGER_S = 2.0
 _recommend_request = msgspec.json.Decoder(RecommendRequest)
 _search_request = msgspec.json.Decoder(SearchRequest)
 _events_request = msgspec.json.Decoder(EventsRequest)
-_item = msgspec.json.Decoder(Item)
+_item_body = msgspec.json.Decoder(ItemBody)
 # Reports may hold numpy's numbers and paths.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.item() if hasattr(value, "item") else str(value)).encode
 
@@ -232,14 +236,14 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answerer.item(_item_id(scope)))
 
     async def put_item(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        item = _decoded(_item, body)
-        check_ids(item)
-        if item.item_id != (item_id := _item_id(scope)):
+        given, item_id = _decoded(_item_body, body), _item_id(scope)
+        if given.item_id not in ("", item_id):
             raise RequestError(
                 expected=f"item_id {item_id!a}, as in the address",
-                got=f"{item.item_id!a} in the body",
-                do="Send the same id in both.",
+                got=f"{given.item_id!a} in the body",
+                do="Send the same id in both, or none in the body.",
             )
+        item = given.of(item_id)
         await asyncio.wrap_future(answerer.put_item(item))
         return 200, _encode(item)
 
@@ -248,6 +252,9 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
 
     async def evaluation(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.evaluation())
+
+    async def root(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        return 200, _ROOT
 
     async def alive(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, b'{"status":"alive"}'
@@ -260,6 +267,7 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, metrics.render()
 
     return {
+        "/": {"GET": root},
         "/v1/recommend": {"POST": recommend},
         "/v1/search": {"POST": search},
         "/v1/suggest": {"GET": suggest},
@@ -280,7 +288,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise from_msgspec(error) from error
+        raise from_msgspec(error, body) from error
 
 
 def _item_id(scope: Scope) -> str:
@@ -377,7 +385,7 @@ def create_app(
             path,
             handlers,
             content_type=_TEXT if path == "/metrics" else _JSON,
-            keyless=path in ("/healthz", "/readyz", "/metrics"),
+            keyless=path in ("/", "/healthz", "/readyz", "/metrics"),
         )
         app.router.routes.append(Route(path, endpoint, methods=list(handlers), include_in_schema=False))
         if "POST" in handlers:

@@ -16,6 +16,7 @@ from honeyguide.schema.wire import (
     SearchRequest,
     SuggestAnswer,
 )
+from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.refusals import ErrorAnswer
 
 __all__ = ["document"]
@@ -82,13 +83,14 @@ _EXAMPLES: dict[type, dict[str, Any]] = {
     },
     EventsAnswer: {"accepted": 1, "duplicates": 0, "refused": []},
     Item: _ITEM,
+    ItemBody: {name: value for name, value in _ITEM.items() if name != "item_id"},
     ErrorAnswer: {
         "error": {
             "type": "RequestError",
             "expected": "int >= 1",
-            "got": "something else at $.k",
+            "got": "0 at $.k",
             "do": "Correct the field; /docs shows each request with an example.",
-            "message": "Expected int >= 1; got something else at $.k. Correct the field; /docs shows each ...",
+            "message": "Expected int >= 1; got 0 at $.k. Correct the field; /docs shows each ...",
         },
         "request_id": "0646c1f0a1b2c00000002d3a5b7c9e1f",
     },
@@ -117,8 +119,11 @@ def _operation(
     refusals: tuple[int, ...] = (),
     others: dict[str, Any] | None = None,
     keyless: bool = False,
+    description: str = "",
 ) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": name, "summary": summary, "tags": ["health" if keyless else "v1"]}
+    if description:
+        operation["description"] = description
     if parameters:
         operation["parameters"] = list(parameters)
     if body is not None:
@@ -204,7 +209,14 @@ def _paths() -> dict[str, Any]:
                 "get_item", "One item of the catalog.", item, parameters=(_ITEM_ID,), refusals=(400, 404, 422)
             ),
             "put": _operation(
-                "put_item", "Add or replace an item.", item, body=Item, parameters=(_ITEM_ID,), refusals=(503, 507)
+                "put_item",
+                "Add or replace an item.",
+                item,
+                body=ItemBody,
+                parameters=(_ITEM_ID,),
+                refusals=(503, 507),
+                description="The whole item is replaced: a field that the body leaves out is empty afterwards. "
+                "`item_id` may be left out; if it is sent, it must be the one of the address.",
             ),
         },
         "/v1/pipeline": {
@@ -219,6 +231,14 @@ def _paths() -> dict[str, Any]:
                 "evaluation",
                 "The newest offline evaluation.",
                 _found({"schema": anything, "example": _EVALUATION}),
+            )
+        },
+        "/": {
+            "get": _operation(
+                "root",
+                "Where to find the rest.",
+                _found({"schema": anything, "example": {"name": "Honeyguide", "docs": "/docs"}}),
+                keyless=True,
             )
         },
         "/healthz": {

@@ -8,7 +8,7 @@ import msgspec
 
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
-from honeyguide.schema.wire import Item, RecommendRequest, SearchRequest
+from honeyguide.schema.wire import RecommendRequest, SearchRequest
 from honeyguide.serving.record import has_control_characters
 
 __all__ = [
@@ -47,6 +47,8 @@ class ErrorAnswer(msgspec.Struct):
 
 
 _EXPECTED = re.compile(r"Expected (?P<expected>.+?)(?:, got (?P<got>.+?))?(?: - at `(?P<path>.+)`)?")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_MOST_SHOWN = 60
 _OTHER = re.compile(r"(?P<got>.+?)(?: - at `(?P<path>.+)`)?")
 
 
@@ -82,13 +84,15 @@ def unmatched(method: str, path: str, status: int) -> bytes:
     return error_answer(error, time_key())
 
 
-def from_msgspec(error: msgspec.DecodeError | RecursionError | UnicodeError) -> RequestError:
-    """400 for what is no JSON; 422, with the path of the field, for JSON that is no request."""
+def from_msgspec(error: msgspec.DecodeError | RecursionError | UnicodeError, body: bytes) -> RequestError:
+    """400 for what is no JSON; 422, with the path of the field and its value, for JSON that is no request."""
     if not isinstance(error, msgspec.ValidationError):
         return MalformedRequestError(expected="a JSON body", got=str(error), do="Send valid JSON in UTF-8.")
     text = str(error)
     found = _EXPECTED.fullmatch(text) or _OTHER.fullmatch(text)
     parts = found.groupdict() if found else {"got": text}
+    if (value := _value_at(parts.get("path") or "", body)) is not None:
+        parts["got"] = f"{value} ({parts['got']})" if parts.get("got") else value
     return RequestError(
         expected=(parts.get("expected") or "a body as /openapi.json describes it").replace("`", ""),
         got=f"{(parts.get('got') or 'something else').replace('`', '')} at {parts.get('path') or '$'}",
@@ -96,14 +100,27 @@ def from_msgspec(error: msgspec.DecodeError | RecursionError | UnicodeError) -> 
     )
 
 
+def _value_at(path: str, body: bytes) -> str | None:
+    """The text, number or truth value at `$.field[0]` of a body, as JSON; None if there is no such one."""
+    try:
+        value = msgspec.json.decode(body)
+        for field, place in _STEP.findall(path):
+            value = value[field] if field else value[int(place)]
+    except (msgspec.DecodeError, RecursionError, UnicodeError, LookupError, TypeError):
+        return None
+    if "..." in path or not isinstance(value, str | int | float):
+        return None
+    shown = msgspec.json.encode(value).decode()
+    return shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
+
+
 _IDS: dict[type, tuple[str, ...]] = {
     RecommendRequest: ("user_id", "surface", "item_id", "request_id"),
     SearchRequest: ("user_id", "request_id"),
-    Item: ("item_id",),
 }
 
 
-def check_ids(request: RecommendRequest | SearchRequest | Item) -> None:
+def check_ids(request: RecommendRequest | SearchRequest) -> None:
     """A RequestError for control characters in an id. Events are checked one by one, where they are recorded."""
     for name in _IDS[type(request)]:
         value = getattr(request, name)
