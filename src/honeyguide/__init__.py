@@ -23,3 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return Workspace
     raise AttributeError(f"module 'honeyguide' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

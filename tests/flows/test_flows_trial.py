@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import structlog
 
+import honeyguide as hg
 from honeyguide import __version__
 from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
@@ -286,3 +288,29 @@ os.kill(os.getpid(), signal.SIGTERM)
 def test_a_worker_told_twice_to_end_ends_quietly() -> None:
     done = subprocess.run([sys.executable, "-c", TOLD_TWICE], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+# --------------------------------------------------------------------------------------------------------- Python
+
+
+def test_the_python_face_takes_what_notebooks_hold(film_files: dict[str, Path], built: Path, tmp_path: Path) -> None:
+    assert "Workspace" in dir(hg)
+    events, items = (pq.read_table(film_files[name]) for name in ("events", "items"))
+    pq.write_table(items.select(["movie_id", "title"]), tmp_path / "bare.parquet")
+    made = hg.Workspace.create(
+        tmp_path / "w", events=film_files["events"], items=tmp_path / "bare.parquet", facts=film_files["items"]
+    )
+    assert made.sql("select count(*) as n from items where len(categories) > 0")["n"].to_pylist()[0] > 0
+    shown = made._repr_html_()
+    assert f"{events.num_rows:,} rows" in shown
+    assert "none yet" in shown
+    with hg.Workspace(built) as workspace:
+        one = workspace.recommend(surface="board", board="f3", k=5).answer.items
+        assert [i.item_id for i in one] == [
+            i.item_id for i in workspace.recommend(surface="board", board=["f3"], k=5).answer.items
+        ]
+        assert len(workspace.recommend(user=1, k=3)) == 3
+        assert len(workspace.recommend(user=np.int64(1), k=3)) == 3
+        with pytest.raises(RequestError):
+            workspace.recommend(user=True, k=3)  # type: ignore[arg-type]
+        assert workspace.build_id in workspace._repr_html_()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -89,7 +90,8 @@ class Workspace:
     @classmethod
     def create(
         cls, folder: str | Path, *, events: str | Path, items: str | Path | None = None,
-        users: str | Path | None = None, name: str | None = None, mapping: Mapping[str, str] | None = None,
+        users: str | Path | None = None, facts: str | Path | None = None,
+        name: str | None = None, mapping: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> Self:  # fmt: skip
         """Make a workspace of files, as `honeyguide init` does; `mapping` is our column -> theirs."""
@@ -100,6 +102,7 @@ class Workspace:
             events=Path(events),
             items=Path(items) if items else None,
             users=Path(users) if users else None,
+            facts=Path(facts) if facts else None,
             name=name,
             mapping=mapping,
             progress=progress,
@@ -143,21 +146,24 @@ class Workspace:
         return evaluate(self.folder, progress=progress)
 
     def recommend(
-        self, *, surface: str = "home", user: str | None = None, item: str | None = None, board: Sequence[str] = (),
+        self, *, surface: str = "home", user: str | int | None = None, item: str | int | None = None,
+        board: Sequence[str | int] | str | int = (),
         k: int = 20, filters: Mapping[str, Any] | None = None, context: Mapping[str, str] | None = None,
     ) -> ShownSlate:  # fmt: skip
-        """A slate. Nothing is logged."""
+        """A slate. Nothing is logged. Ids are text: a number is taken as its digits, one id as a board of one."""
+        shown = [board] if isinstance(board, str | int | Integral) else board
         request = _request(
             RecommendRequest,
             {
-                "surface": surface, "user_id": user, "item_id": item, "board_items": list(board), "k": k,
+                "surface": surface, "user_id": _id(user), "item_id": _id(item),
+                "board_items": [_id(one) for one in shown], "k": k,
                 "filters": dict(filters or {}), "context": dict(context or {}), "log": False,
             },
         )  # fmt: skip
         return ShownSlate(self._open().recommend(request))
 
     def search(
-        self, query: str, *, k: int = 20, offset: int = 0, user: str | None = None,
+        self, query: str, *, k: int = 20, offset: int = 0, user: str | int | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> ShownSlate:  # fmt: skip
         """Hits for a query. Nothing is logged."""
@@ -165,7 +171,7 @@ class Workspace:
             "query": query,
             "k": k,
             "offset": offset,
-            "user_id": user,
+            "user_id": _id(user),
             "filters": dict(filters or {}),
             "log": False,
         }
@@ -204,6 +210,17 @@ class Workspace:
     def __repr__(self) -> str:
         return f"Workspace({str(self.folder)!r})"
 
+    def _repr_html_(self) -> str:
+        from honeyguide.engines.tables.snapshot import Snapshots
+
+        tables = Snapshots(self._layout.tables)
+        rows = {name: f"{tables.current(name).rows:,} rows" for name in tables.names()}
+        rows["build in service"] = self._layout.current_build() if self._layout.current.exists() else "none yet"
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(said)}</td></tr>" for name, said in rows.items()
+        )
+        return f"<table><caption>{html.escape(str(self.folder))}</caption><tbody>{cells}</tbody></table>"
+
     def _open(self) -> Desk:
         from honeyguide.flows.logs import log_to_stderr
         from honeyguide.flows.wiring import open_desk
@@ -212,6 +229,11 @@ class Workspace:
         if self._desk is None:
             self._desk = open_desk(str(self.folder), writable=False, watch=True)
         return self._desk
+
+
+def _id(given: Any) -> Any:
+    """Numbers are how pandas and notebooks hold ids; True is none."""
+    return str(given) if isinstance(given, Integral) and not isinstance(given, bool) else given
 
 
 def _request(kind: type[Any], given: dict[str, Any]) -> Any:
