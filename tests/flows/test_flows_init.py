@@ -86,3 +86,28 @@ def test_the_command_line_takes_a_mapping(tmp_path: Path, capsys: pytest.Capture
         main(["init", str(tmp_path / "shop"), "--events", str(events), "--map", "user_id=Kundennummer", "--json"])
     assert done.value.code == 0
     assert '"as given"' in capsys.readouterr().out
+
+
+def test_dates_of_spreadsheets_and_a_header_with_a_unit(tmp_path: Path) -> None:
+    report, _ = _made(
+        tmp_path, _csv(tmp_path / "e.csv", "user,item,eventTime (ms)", "u,a,31.12.2025 14:00", "u,b,1.1.2026")
+    )
+    assert report["loads"][0]["accepted"] == 2
+    assert report["evidence"]["numbers"]["first"] == "2025-12-31"
+
+
+def test_times_that_cannot_be_read_are_shown_with_what_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = _csv(tmp_path / "e.csv", "user,item,ts", "u,a,soon", "u,b,later", "u,c,soon", "u,d,never", "u,e,nope")
+    with pytest.raises(DataError, match=r"'soon', 'later', 'never'\).*ISO 8601.*31\.12\.2025") as refused:
+        create(tmp_path / "shop", events=events)
+    assert "nope" not in str(refused.value)
+    with pytest.raises(SystemExit) as done:
+        main(["check", str(events)])
+    assert done.value.code == 2
+    assert "'soon'" in capsys.readouterr().err
+
+
+def test_ambiguous_dates_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    events = _csv(tmp_path / "e.csv", "user,item,ts", "u,a,01/02/2026", "u,b,03/04/2026")
+    with pytest.raises(DataError, match=r"'01/02/2026'.*2026-01-31"):
+        create(tmp_path / "shop", events=events)

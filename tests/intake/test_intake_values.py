@@ -60,7 +60,7 @@ def test_iso_strings_dates_and_timestamp_types(chosen):
 
 def test_times_that_cannot_be_read_and_times_that_are_not_there():
     read = times(
-        _column(["2001-02-30", "now", "today", "12:00", "", "NULL", None, "2001-02-03T04:05:06Z", "31/12/2001", "-"])
+        _column(["2001-02-30", "now", "today", "12:00", "", "NULL", None, "2001-02-03T04:05:06Z", "31/31/2001", "-"])
     )
     assert read.unreadable.tolist() == [True, True, True, True, False, False, False, False, True, True]
     assert read.missing.tolist() == [False, False, False, False, True, True, True, False, False, False]
@@ -166,3 +166,57 @@ def test_objects_of_nested_and_timed_values():
     first, second = objects(table).to_pylist()
     assert json.loads(first) == {"l": [1, 2], "t": "1970-01-01 00:00:00.000000Z", "b": True}
     assert second is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(moments, min_size=1, max_size=8),
+    st.sampled_from([
+        "%d.%m.%Y %H:%M:%S", "%d.%m.%Y, %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M:%S", "%d-%m-%Y %H:%M:%S",
+        "%b %d, %Y %H:%M:%S", "%B %d, %Y %I:%M:%S %p", "%d %b %Y %H:%M:%S", "%Y/%m/%d %H:%M:%S",
+    ]),
+)  # fmt: skip
+def test_dates_as_people_write_them(chosen, form):
+    # One row that shows which number is the day decides for all of its column.
+    telling = [*(at.replace(microsecond=0) for at in chosen), dt.datetime(2001, 12, 31, 23, 59, 58, tzinfo=dt.UTC)]
+    read = times(_column([at.strftime(form) for at in telling]))
+    assert read.us.tolist() == [_us(at) for at in telling]
+    assert read.ambiguous is None
+    assert not (read.unreadable | read.missing).any()
+
+
+def test_dates_without_time_with_zone_and_with_fractions():
+    cells = [
+        "31.12.2025",
+        "31.12.2025 14:00",
+        "1.2.2026 2:00 PM",
+        "13/01/2026",
+        "02/01/2026 00:00:00.25+01:30",
+        "Jan 3, 2026",
+    ]
+    expected = [
+        "2025-12-31",
+        "2025-12-31 14:00",
+        "2026-02-01 14:00",
+        "2026-01-13",
+        "2026-01-01 22:30:00.25",
+        "2026-01-03",
+    ]
+    read = times(_column(cells))
+    assert read.us.tolist() == [_us(dt.datetime.fromisoformat(cell).replace(tzinfo=dt.UTC)) for cell in expected]
+    assert read.unit == "day.month.year and day/month/year and month by name, UTC where no zone is given"
+
+
+def test_what_cannot_be_told_is_not_guessed():
+    read = times(_column(["01/02/2026", "03/04/2026"]))
+    assert read.ambiguous == "01/02/2026"
+    assert read.unreadable.all()
+    assert times(_column(["13/02/2026", "02/13/2026"])).ambiguous == "13/02/2026"
+    among = times(_column(["2026-01-01", "2026-01-02", "01/02/2026"]))
+    assert among.ambiguous is None
+    assert among.unreadable.tolist() == [False, False, True]
+    assert times(_column(["05/05/2026"])).ambiguous is None
+    odd = times(
+        _column(["30.02.2026", "12/31/2025", "13/13/2025", "1.1.2026 25:00", "12/30/2025 13:00 PM", "Foo 3, 2026"])
+    )
+    assert odd.unreadable.tolist() == [True, False, True, True, True, True]

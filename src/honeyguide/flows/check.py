@@ -13,7 +13,7 @@ from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import DataError, RequestError
-from honeyguide.flows.create import load_line
+from honeyguide.flows.create import load_line, nothing_accepted
 from honeyguide.flows.data import read_log, typed
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.events import from_log, impressions_from_log, load_events
@@ -50,15 +50,7 @@ def _file(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Any]:
     with DuckDBTables() as engine:
         load = load_events(engine, path, mapping=given, now=time.time_ns() // 1000)
     if not load.events.num_rows:
-        return {
-            "target": str(path),
-            "loads": [load_line(load.report)],
-            "evidence": {
-                "level": "none",
-                "facts": ["No row could be accepted; the reasons stand above."],
-                "numbers": {},
-            },
-        }
+        raise nothing_accepted(load)
     return {"target": str(path), "loads": [load_line(load.report)], "evidence": _said(evidence(load.events))}
 
 

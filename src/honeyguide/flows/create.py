@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.actions import WEIGHTS, impressions_among, meaning
 from honeyguide.intake.catalog import bare_items, load_items, load_users
-from honeyguide.intake.events import load_events
+from honeyguide.intake.dates import ACCEPTED
+from honeyguide.intake.events import EventsLoad, load_events
 from honeyguide.intake.evidence import evidence
 from honeyguide.intake.importers import assigned
 from honeyguide.intake.quality import Report
@@ -32,7 +34,7 @@ from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["create", "load_line", "mapping_of"]
+__all__ = ["create", "load_line", "mapping_of", "nothing_accepted"]
 
 STALE_DAYS = 30
 """A log that ended longer ago is not live: the present is taken to be its end."""
@@ -104,11 +106,7 @@ def _fill(
         quarantines.append(log.quarantine)
         tell("events", 1, 1)
         if not log.events.num_rows:
-            raise DataError(
-                expected=f"at least one good event in {events}",
-                got=f"{log.report.quarantined:,} rows, all refused: {', '.join(log.report.reasons) or 'an empty file'}",
-                do="Run `honeyguide check FILE` to see the reasons.",
-            )
+            raise nothing_accepted(log)
         if catalog is None:
             catalog = bare_items(log.events, ITEMS.arrow().empty_table()[c.ITEM_ID])
         else:
@@ -157,6 +155,21 @@ def _enriched(
     weights = [float(counts.get(item_id, 0)) for item_id in catalog[c.ITEM_ID].to_pylist()]
     joined, share = enrich_items(catalog, load_items(engine, facts, mapping=mapping, now=now).items, weights)
     return joined, f"{share:.1%} of the events are of items that found more facts in {facts.name}, by title and year."
+
+
+def nothing_accepted(load: EventsLoad) -> DataError:
+    """Why a file has not one good event, with values that could not be read as times."""
+    report = load.report
+    got = f"{report.quarantined:,} rows, all refused: {', '.join(report.reasons) or 'an empty file'}"
+    do = "Mend the rows, or say with --map which column is which."
+    if "unreadable_time" in report.reasons:
+        column = report.mapping[c.HAPPENED_AT]
+        rows = zip(load.quarantine[c.REASON].to_pylist(), load.quarantine[c.RAW].to_pylist(), strict=True)
+        cells = (json.loads(raw).get(column) for reason, raw in rows if reason == "unreadable_time")
+        shown = list(islice(dict.fromkeys(repr(cell) for cell in cells if cell is not None), 3))
+        got += f" ({column} holds {', '.join(shown)})"
+        do = f"A time may be: {ACCEPTED}."
+    return DataError(expected=f"at least one good event in {report.source_file}", got=got, do=do)
 
 
 def mapping_of(pairs: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from honeyguide.contracts import CatalogView, Ragged, TablesEngine
 from honeyguide.intake import values
 from honeyguide.intake.files import read
 from honeyguide.intake.importers import Detected, resolve
-from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted
+from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted, gate_times
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import ITEMS, USERS, Table
@@ -166,9 +166,8 @@ def _known_at(gate: Gate, found: Detected, year: pa.Array | None, now: int, note
     if c.KNOWN_AT not in found.mapping:
         notes.append("No column says when a fact was known: it counts as known from the start of its year, else 1970.")
         return pa.array(default)
-    given = values.times(gate.raw.table[found.mapping[c.KNOWN_AT]])
+    given = gate_times(gate, found.mapping[c.KNOWN_AT])
     notes.append(f"{found.mapping[c.KNOWN_AT]} was read as {given.unit}.")
-    gate.refuse(given.unreadable, "unreadable_time")
     return pa.array(np.where(given.missing, default, given.us))
 
 

@@ -18,7 +18,7 @@ from honeyguide.intake.catalog import bare_items
 from honeyguide.intake.files import read
 from honeyguide.intake.importers import Detected, resolve
 from honeyguide.intake.naming import PRICE_NAMES, squeezed
-from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted
+from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted, gate_times
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS, Table
@@ -105,16 +105,14 @@ def _times(gate: Gate, found: Detected, now: int, notes: list[str]) -> dict[str,
     import pyarrow as pa
 
     name = found.mapping[c.HAPPENED_AT]
-    read_as = values.times(gate.raw.table[name])
+    read_as = gate_times(gate, name)
     notes.append(f"{name} was read as {read_as.unit}.")
     gate.refuse(read_as.missing, "missing_time")
-    gate.refuse(read_as.unreadable, "unreadable_time")
     gate.refuse(read_as.us > now, "time_in_future")
     gate.refuse(read_as.us < YEAR_1990_US, "time_before_1990")
     known = read_as.us
     if c.KNOWN_AT in found.mapping:
-        given = values.times(gate.raw.table[found.mapping[c.KNOWN_AT]])
-        gate.refuse(given.unreadable, "unreadable_time")
+        given = gate_times(gate, found.mapping[c.KNOWN_AT])
         known = np.where(given.missing, read_as.us, given.us)
         early = gate.passing & (known < read_as.us)
         if early.any():

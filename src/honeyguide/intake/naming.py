@@ -99,8 +99,9 @@ _NAMES = {EVENTS.name: _EVENT_NAMES, ITEMS.name: _ITEM_NAMES, USERS.name: _USER_
 
 
 def squeezed(name: str) -> str:
-    """A name without case, spaces, dots, dashes and underscores."""
-    return re.sub(r"[^0-9a-z]", "", name.casefold())
+    """A name without case, spaces, dots, dashes, underscores, and a unit in parentheses at its end."""
+    bare = re.sub(r"(?<=\S)\s*[(\[][^)\]]*[)\]]\s*$", "", name)
+    return re.sub(r"[^0-9a-z]", "", bare.casefold())
 
 
 def by_name(table: Table, names: list[str]) -> dict[Column, str]:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from honeyguide.errors import DataError
 from honeyguide.intake.files import BROKEN, Raw
 from honeyguide.intake.importers import Detected
-from honeyguide.intake.values import objects
+from honeyguide.intake.values import Times, objects, times
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import QUARANTINE, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MAX_ID_LENGTH", "REASONS", "Gate", "Report", "fitted"]
+__all__ = ["MAX_ID_LENGTH", "REASONS", "Gate", "Report", "fitted", "gate_times"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -134,6 +135,19 @@ class Gate:
             (*detected.notes, *notes),
             {str(ours): how for ours, how in detected.how.items()},
         )
+
+
+def gate_times(gate: Gate, name: str) -> Times:
+    """A column of times; its unreadable cells are refused. Raises DataError where day and month cannot be told."""
+    read_as = times(gate.raw.table[name])
+    if read_as.ambiguous is not None:
+        raise DataError(
+            expected=f"dates in {name!r} of {gate.raw.path.name} of which one shows whether day or month is first",
+            got=f"{read_as.ambiguous!r}, and no number in the column that tells",
+            do="Write them as 2026-01-31 or 31.01.2026, or give more rows.",
+        )
+    gate.refuse(read_as.unreadable, "unreadable_time")
+    return read_as
 
 
 def fitted(table: Table, columns: Mapping[str, pa.Array], rows: int) -> pa.Table:

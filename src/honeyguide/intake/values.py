@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from honeyguide.intake.dates import written
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -39,6 +41,7 @@ class Times(NamedTuple):
     missing: Mask
     unreadable: Mask
     unit: str  # how the column was read, for a person
+    ambiguous: str | None = None  # a cell that may be day first or month first, and no other tells which
 
 
 def text(column: pa.ChunkedArray, *, trim: bool = True) -> pa.Array:
@@ -106,7 +109,7 @@ def time_unit(values: npt.NDArray[np.float64]) -> str:
 
 
 def times(column: pa.ChunkedArray) -> Times:
-    """Any column as microseconds since the epoch, UTC. A time without a zone counts as UTC."""
+    """Any column as microseconds since the epoch, UTC. A time without a zone counts as UTC; text as in `dates`."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as t
@@ -152,7 +155,17 @@ def _iso_times(words: pa.Array, missing: Mask) -> Times:
     parsed = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601").as_unit("us")
     bad = np.asarray(parsed.isna())
     us = np.where(bad, 0, parsed.asi8)
-    return Times(us, missing, bad & ~missing, "ISO 8601, UTC where no zone is given")
+    unit = "ISO 8601"
+    ambiguous = None
+    rest = np.flatnonzero(~shaped.to_numpy(zero_copy_only=False) & ~missing)
+    if len(rest):
+        human = written(words.take(pa.array(rest)))
+        us[rest], bad[rest] = human.us, ~human.readable
+        forms = human.forms if len(rest) == len(words) - int(missing.sum()) else [unit, *human.forms]
+        unit = " and ".join(forms) or unit
+        # A few such cells among others are rows that cannot be read, no trouble of the column.
+        ambiguous = human.ambiguous if 2 * int((bad & ~missing).sum()) > int((~missing).sum()) else None
+    return Times(us, missing, bad & ~missing, f"{unit}, UTC where no zone is given", ambiguous)
 
 
 def _spoken(unit: str) -> str:
