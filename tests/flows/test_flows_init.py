@@ -111,3 +111,12 @@ def test_ambiguous_dates_are_refused_in_one_sentence(tmp_path: Path) -> None:
     events = _csv(tmp_path / "e.csv", "user,item,ts", "u,a,01/02/2026", "u,b,03/04/2026")
     with pytest.raises(DataError, match=r"'01/02/2026'.*2026-01-31"):
         create(tmp_path / "shop", events=events)
+
+
+def test_clicked_beside_what_was_shown_gives_a_rate_to_learn(tmp_path: Path) -> None:
+    rows = [f"u{n % 7},i{n % 5},{1_760_000_000 + n},r{n // 3},{n % 3 + 1},{int(n % 4 == 0)}" for n in range(60)]
+    report, config = _made(tmp_path, _csv(tmp_path / "e.csv", "user,item,ts,request_id,position,clicked", *rows))
+    assert config["actions"] == {"impression": 0, "click": 0.3}
+    assert [(h["action"], h["given"], h["kind"]) for h in config["heads"]] == [("click", "impression", "probability")]
+    assert report["evidence"]["level"] == "L1"
+    assert report["loads"][0]["rows_in"] == report["loads"][0]["accepted"] == 60

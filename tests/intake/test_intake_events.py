@@ -299,3 +299,41 @@ def test_the_log_comes_back_as_tables():
     assert back.schema.equals(IMPRESSIONS.arrow())
     assert back[c.SHOWN_ITEMS].to_pylist() == [["i", "j"]]
     assert json.loads(back[c.STAGE_US][0].as_py()) == {"rank": 3.5}
+
+
+@pytest.mark.parametrize("no, yes", [("0", "1"), ("False", "true"), ("0.0", "1.0")])
+def test_a_column_of_outcomes_makes_impressions_and_what_became_of_them(engine, tmp_path, no, yes):
+    rows = [
+        f"u,a,{AT + 1},r1,1,{no},{no},x",
+        f"u,b,{AT + 1},r1,2,{yes},{yes},",
+        f"u,b,{AT + 1},r1,2,{no},{no},",  # not the row before: its outcome is another
+        f"u,b,{AT + 1},r1,2,{yes},{yes},",  # but this one is
+        f"u,c,{AT},r0,1,{yes},,",
+        f",c,{AT},r0,1,{yes},{no},",
+    ]
+    text = "\n".join(["user,item,ts,request_id,position,clicked,is_purchase,note", *rows])
+    load, again = (load_events(engine, _csv(tmp_path / "e.csv", text), now=NOW) for _ in range(2))
+    told = [tuple(row[k] for k in (c.ITEM_ID, c.ACTION, c.POSITION, c.REQUEST_ID)) for row in load.events.to_pylist()]
+    assert told == [
+        ("c", "impression", 1, "r0"), ("c", "click", 1, "r0"), ("a", "impression", 1, "r1"),
+        ("b", "impression", 2, "r1"), ("b", "click", 2, "r1"), ("b", "purchase", 2, "r1"), ("b", "impression", 2, "r1"),
+    ]  # fmt: skip
+    ids = load.events[c.EVENT_ID].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert ids == again.events[c.EVENT_ID].to_pylist()
+    assert load.events[c.CONTEXT].to_pylist() == [None, None, '{"note":"x"}', None, None, None, None]
+    report = load.report
+    assert (report.rows_in, report.accepted, report.quarantined) == (6, 4, 2)
+    assert sorted(report.reasons) == ["duplicate", "missing_user"]
+    assert any("clicked" in note and "2 of them a click" in note for note in report.notes)
+    assert not any("clicked" in note and "context" in note for note in report.notes)
+
+
+def test_a_column_that_is_no_outcome_is_left_and_one_beside_an_action_is_named(engine, tmp_path):
+    counts = load_events(engine, _csv(tmp_path / "n.csv", f"user,item,ts,clicks\nu,a,{AT},3\nu,b,{AT},0"), now=NOW)
+    assert counts.events[c.ACTION].to_pylist() == ["view", "view"]
+    both = load_events(
+        engine, _csv(tmp_path / "b.csv", f"user,item,ts,action,clicked\nu,a,{AT},view,1\nu,b,{AT},view,0"), now=NOW
+    )
+    assert both.events[c.ACTION].to_pylist() == ["view", "view"]
+    assert any("clicked was NOT read as an outcome" in note for note in both.report.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from honeyguide.errors import DataError
 from honeyguide.intake import values
 from honeyguide.intake.catalog import bare_items
 from honeyguide.intake.files import read
-from honeyguide.intake.importers import Detected, resolve
+from honeyguide.intake.importers import Detected, resolve, yes
 from honeyguide.intake.naming import PRICE_NAMES, squeezed
 from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted, gate_times
 from honeyguide.schema import columns as c
@@ -41,8 +42,9 @@ _SCALE_ROWS, _SCALE_SHARE, _TOP_SHARE = 1000, 0.999, 0.01
 
 @dataclass(frozen=True, slots=True)
 class EventsLoad:
-    """`events` (oldest first; ties keep the file's order) + `quarantine` = rows in. `bare_items` are items that only
-    the events know, when a catalog was given."""
+    """`events` (oldest first; ties keep the file's order) + `quarantine` = rows in, but for outcomes: where a row says
+    that what was shown was also clicked (or bought), it makes two events and counts as one accepted row in `report`.
+    `bare_items` are items that only the events know, when a catalog was given."""
 
     events: pa.Table
     quarantine: pa.Table
@@ -93,12 +95,40 @@ def load_events(
     rows = np.flatnonzero(gate.passing)
     at = columns[c.HAPPENED_AT].to_numpy()[rows]
     order = pa.array(rows[np.argsort(at, kind="stable")])
+    if found.outcomes and c.CONTEXT not in found.mapping:
+        # They are part of what a row is, so of its id; but no context: the outcome was not known when it was shown.
+        rest = [name for name in rest if name not in found.outcomes]
+        columns[c.CONTEXT] = values.objects(raw.table.select(rest))
     events = fitted(EVENTS, {name: array.take(order) for name, array in columns.items()}, len(rows))
+    if found.outcomes:
+        events = _with_outcomes(events, found, raw.table.take(order), notes)
     quarantine = gate.quarantine(now)
     bare = bare_items(events, known)
     if bare.num_rows:
         notes.append(f"{bare.num_rows:,} items are in the events but not in the catalog: added without facts.")
     return EventsLoad(events, quarantine, gate.report(EVENTS, found, quarantine, notes), bare)
+
+
+def _with_outcomes(events: pa.Table, found: Detected, rows: pa.Table, notes: list[str]) -> pa.Table:
+    """Impressions, each followed by what its row's outcomes say: the same event under another action and id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts, places = [events], [np.arange(events.num_rows)]
+    for name, action in found.outcomes.items():
+        where = np.flatnonzero(pc.fill_null(yes(rows[name]), False).to_numpy(zero_copy_only=False))
+        made = events.take(pa.array(where))
+        ids = [hashlib.md5(f"{one}\x1f{action}".encode()).hexdigest() for one in made[c.EVENT_ID].to_pylist()]
+        for column, cells in ((c.EVENT_ID, ids), (c.ACTION, [action] * len(ids))):
+            made = made.set_column(made.schema.get_field_index(column), made.schema.field(column), [cells])
+        parts.append(made)
+        places.append(where)
+        notes.append(
+            f"{name} says what became of what was shown: each of the {events.num_rows:,} accepted rows is an "
+            f"impression, and {len(where):,} of them a {action} as well (an accepted row counts once)."
+        )
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return pa.concat_tables(parts).take(pa.array(order)).combine_chunks()
 
 
 def _times(gate: Gate, found: Detected, now: int, notes: list[str]) -> dict[str, pa.Array]:

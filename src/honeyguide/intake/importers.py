@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from honeyguide.errors import DataError
 from honeyguide.intake.files import Format, Raw, read
 from honeyguide.intake.naming import RATING_NAMES, by_content, by_name, squeezed
-from honeyguide.intake.values import times
+from honeyguide.intake.values import text, times
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
 
-__all__ = ["Detected", "assigned", "detect", "guess", "resolve"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Detected", "assigned", "detect", "guess", "resolve", "yes"]
 
 _MUST_HAVE: dict[str, tuple[Column, ...]] = {
     EVENTS.name: (c.USER_ID, c.ITEM_ID, c.HAPPENED_AT),
     ITEMS.name: (c.ITEM_ID,),
     USERS.name: (c.USER_ID,),
 }
+
+
+_YES, _NO = ["1", "1.0", "true", "t", "yes", "y"], ["0", "0.0", "false", "f", "no", "n"]
+_OUTCOMES = {
+    name: action
+    for action, names in {
+        "click": "click clicked clicks clk",
+        "conversion": "conversion converted convert",
+        "purchase": "purchase purchased bought buy",
+        "order": "order ordered",
+        "cart": "cart addtocart addedtocart carted",
+        "save": "save saved",
+        "like": "like liked",
+        "play": "play played",
+    }.items()
+    for name in names.split()
+}
+"""Names of columns that say whether what was shown led to an action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +54,7 @@ class Detected:
     mapping: dict[Column, str]  # our column -> the file's
     notes: tuple[str, ...]
     default_action: str | None = None  # the action of every row where the file has no such column
+    outcomes: dict[str, str] = field(default_factory=dict)  # 0/1 columns beside what was shown -> the action that 1 is
     how: dict[Column, str] = field(default_factory=dict)  # why each column was taken, for a person
 
     def lines(self) -> list[str]:
@@ -116,17 +140,49 @@ def resolve(raw: Raw, table: Table, given: Mapping[Column, str] | None) -> Detec
         )
     notes = list(raw.notes)
     action = None
+    outcomes = _outcomes(raw, mapping) if table is EVENTS else {}
     if table is EVENTS and c.ACTION not in mapping:
         rated = c.VALUE in mapping and (not raw.has_header or squeezed(mapping[c.VALUE]) in RATING_NAMES)
-        action = "rating" if rated else "view"
-        notes.append(f"No column says what people did: every row counts as {action!r}.")
-    left = [name for name in names if name not in mapping.values()]
+        action = "rating" if rated else "impression" if outcomes else "view"
+        if action != "impression":
+            notes.append(f"No column says what people did: every row counts as {action!r}.")
+    if action != "impression":
+        notes += [f"{name} was NOT read as an outcome: its rows say already what they are." for name in outcomes]
+        outcomes = {}
+    left = [name for name in names if name not in mapping.values() and name not in outcomes]
     if left:
         place = c.CONTEXT if table is EVENTS else c.ATTRIBUTES
         notes.append(f"Kept in {place} as JSON: {', '.join(left[:20])}{', ...' if len(left) > 20 else ''}.")
     guess_is = "by its name" if table is not EVENTS or raw.has_header else "by its content"
     how = {column: "as given" if column in chosen else guess_is for column in mapping}
-    return Detected(raw.format, mapping, tuple(notes), action, how)
+    return Detected(raw.format, mapping, tuple(notes), action, outcomes, how)
+
+
+def yes(column: pa.ChunkedArray) -> pa.Array:
+    """Which cells say yes; null where one says neither yes nor no."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = pc.utf8_lower(text(column))
+    said_yes, said_no = (pc.is_in(words, value_set=pa.array(those)) for those in (_YES, _NO))
+    return pc.if_else(pc.or_(said_yes, said_no), said_yes, pa.scalar(None, pa.bool_()))
+
+
+def _outcomes(raw: Raw, mapping: Mapping[Column, str]) -> dict[str, str]:
+    """Columns that hold yes and no, and nothing else, under the name of an action (`clicked`, `is_purchase`)."""
+    import pyarrow.compute as pc
+
+    found: dict[str, str] = {}
+    for name in raw.table.column_names:
+        action = _OUTCOMES.get(re.sub(r"^(is|was|has|did)(?=[a-z])", "", squeezed(name)))
+        if action is None or name in mapping.values() or action in found.values():
+            continue
+        cells = raw.table[name]
+        said = yes(cells)
+        whole = said.null_count == text(cells).null_count
+        if whole and pc.any(said).as_py() and not pc.all(said).as_py():
+            found[name] = action
+    return found
 
 
 def _listed(names: list[str]) -> str:
