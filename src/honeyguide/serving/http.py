@@ -11,6 +11,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, TypeVar
@@ -26,7 +27,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from honeyguide import __version__
 from honeyguide.contracts import Answerer
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, RequestError, RequestTooLargeError, UnauthorizedError
@@ -51,8 +51,9 @@ _log = structlog.get_logger("honeyguide.serving")
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _ITEMS = b"/v1/items/"
+_VERSION = version("honeyguide")  # of the package itself, which stands above this floor
 _ROOT = msgspec.json.encode(
-    {"name": "Honeyguide", "version": __version__, "docs": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
+    {"name": "Honeyguide", "version": _VERSION, "docs": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
 )
 _LONGEST_ID = 512
 _GONE = 499  # nobody hears this status: the client hung up; it only counts
@@ -376,7 +377,7 @@ def create_app(
             await asyncio.to_thread(answerer.close)
             _leave_counts(metrics)
 
-    app = _Api(title="Honeyguide", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app = _Api(title="Honeyguide", version=_VERSION, lifespan=lifespan, redirect_slashes=False)
     door = _Door(settings, metrics)
     app.hot = {}
     for path, handlers in _handlers(answerer, metrics).items():
