@@ -83,3 +83,13 @@ def test_figures_agree_with_plain_counting(rows):
     assert numbers["repeats"] == pytest.approx(1 - len(pairs) / len(rows))
     assert numbers["density"] == pytest.approx(len(pairs) / len(people) / len(items))
     assert numbers["first"] == "2000-12-31"
+
+
+def test_figures_read_as_a_person_would_write_them():
+    one = evidence(_events([{}])).facts
+    assert one[0].startswith("1 event of 1 person on 1 item, ")
+    assert "100 % of all pairs occur, half of the people have at most 1 event." in one[0]
+    two = evidence(_events([{}, {"item_id": "j"}])).facts
+    assert two[0].startswith("2 events of 1 person on 2 items, ")
+    assert two[2].startswith("100 % of the events share")
+    assert not any("e+" in fact or "e-" in fact for fact in (*one, *two))

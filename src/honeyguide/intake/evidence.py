@@ -126,10 +126,26 @@ def _size(numbers: dict[str, float | int | str]) -> str:
     if not numbers["events"]:
         return "There are no events: nothing can be learnt yet."
     return (
-        f"{numbers['events']:,} events of {numbers['people']:,} people on {numbers['items']:,} items, "
-        f"{numbers['first']} to {numbers['last']}; {100 * float(numbers['density']):.2g} % of all pairs occur, "
-        f"half of the people have at most {float(numbers['median_events_per_person']):g} events."
+        f"{_counted(numbers['events'], 'event', 'events')} of {_counted(numbers['people'], 'person', 'people')} on "
+        f"{_counted(numbers['items'], 'item', 'items')}, "
+        f"{numbers['first']} to {numbers['last']}; {_percent(numbers['density'])} of all pairs occur, "
+        f"half of the people have at most {_counted(numbers['median_events_per_person'], 'event', 'events')}."
     )
+
+
+def _counted(number: float | int | str, one: str, many: str) -> str:
+    amount = float(number)
+    return f"{amount:,.10g} {one if amount == 1 else many}"
+
+
+def _percent(share: float | int | str) -> str:
+    """Two digits that count, but never an exponent and never 100 % of what is less."""
+    percent = 100 * float(share)
+    if 0 < percent < 0.01:
+        return "under 0.01 %"
+    if 99.5 <= percent < 100:
+        return "over 99 %"
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
 def _signs(events: pa.Table, numbers: dict[str, float | int | str]) -> str:
@@ -149,14 +165,13 @@ def _signs(events: pa.Table, numbers: dict[str, float | int | str]) -> str:
 
 
 def _order(numbers: dict[str, float | int | str]) -> str:
-    ties, repeats = 100 * float(numbers["ties"]), 100 * float(numbers["repeats"])
-    if ties < _FEW_TIES:
+    if 100 * float(numbers["ties"]) < _FEW_TIES:
         order = "so their order can be trusted"
     else:
         order = "so their order is the file's, and what counts as the next item depends on it"
     return (
-        f"{ties:.2g} % of the events share person and second with another, {order}; "
-        f"{repeats:.2g} % repeat an earlier pair of person and item."
+        f"{_percent(numbers['ties'])} of the events share person and second with another, {order}; "
+        f"{_percent(numbers['repeats'])} repeat an earlier pair of person and item."
     )
 
 
