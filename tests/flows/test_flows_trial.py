@@ -20,7 +20,7 @@ import honeyguide as hg
 from honeyguide import __version__
 from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
-from honeyguide.errors import RequestError, ResourceError
+from honeyguide.errors import DataError, RequestError, ResourceError
 from honeyguide.flows import render
 from honeyguide.flows.create import create
 from honeyguide.flows.logs import log_to_stderr
@@ -246,7 +246,7 @@ def until(wanted: Callable[[], bool], seconds: float = 40.0) -> bool:
 
 
 def serving(folder: Path, console_port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-u", "-m", "honeyguide", "serve", str(folder), "--port", "0"]
+    command = [sys.executable, "-m", "honeyguide", "serve", str(folder), "--port", "0"]
     return subprocess.Popen(
         [*command, "--console-port", str(console_port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -314,3 +314,17 @@ def test_the_python_face_takes_what_notebooks_hold(film_files: dict[str, Path], 
         with pytest.raises(RequestError):
             workspace.recommend(user=True, k=3)  # type: ignore[arg-type]
         assert workspace.build_id in workspace._repr_html_()
+
+
+def test_json_is_all_that_stdout_holds(shop: Path) -> None:
+    for verb in ("build", "recommend", "explain"):
+        command = [sys.executable, "-m", "honeyguide", verb, str(shop), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout), done.stderr
+
+
+def test_a_table_that_is_damaged_is_not_the_query_s_fault(shop: Path) -> None:
+    [path] = (shop / "tables" / "items").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError):
+        sql(shop, "select 1")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,12 @@ def settings_of(config: WorkspaceConfig, **given: Any) -> ServeSettings:
         ) from error
 
 
+_say = partial(print, flush=True)  # a service manager's pipe shows it at once
+
+
 def serve(
     folder: Path, *, host: str | None = None, port: int | None = None, workers: int | None = None,
-    console_command: list[str] | None = None, say: Callable[[str], None] = print,
+    console_command: list[str] | None = None, say: Callable[[str], None] = _say,
 ) -> None:  # fmt: skip
     """Serve until told to stop; the console, if wanted, runs beside it in a process of its own."""
     layout = Layout.open(folder)

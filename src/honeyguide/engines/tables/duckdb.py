@@ -175,7 +175,7 @@ def ask(
         with duckdb.connect(config=options) as connection:
             try:
                 for name, path in files.items():
-                    connection.read_parquet(existing(path.resolve())).create_view(name)
+                    _view(connection, name, path.resolve())
                 for name, table in tables.items():
                     connection.register(name, table)
                 _confine(connection, [str(path.resolve()) for path in files.values()])
@@ -200,6 +200,18 @@ def ask(
                 raise RequestError(
                     expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do="Correct the query."
                 ) from error
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    import duckdb
+
+    files = existing(path)
+    try:
+        connection.read_parquet(files).create_view(name)
+    except duckdb.Error as error:
+        raise DataError(
+            expected=f"a Parquet file at {path}", got=str(error).splitlines()[0], do="Write the table anew."
+        ) from error
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
