@@ -203,19 +203,18 @@ def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateRe
     """The slate as it travels: titles, sources, heads and the reason for each item."""
     heads = live.pipeline.heads if scores is not None else {}
     told = [(name, column) for column, (name, calibrated) in enumerate(heads.items()) if calibrated]
-    values: list[list[float]] = [] if scores is None else np.round(scores, 4).tolist()
+    of = np.maximum(slate.index, 0)  # a pin that was no candidate has index -1, and neither sources nor heads
+    values: list[list[float]] = [] if scores is None else np.round(scores[of], 4).tolist()
     because = _because(live, ask, slate.rows)
-    brought = (~np.isnan(pool.source_scores[0])).tolist()
+    brought = (~np.isnan(pool.source_scores[0][of])).tolist()
     utility = np.round(np.nan_to_num(slate.utility), 6).tolist()
     propensity = slate.propensity.tolist()
     pinned, explored = slate.pinned.tolist(), slate.explored.tolist()
     shown = []
     for slot, (row, index) in enumerate(zip(slate.rows.tolist(), slate.index.tolist(), strict=True)):
         facts = live.facts(row)
-        sources = (
-            [name for name, there in zip(pool.sources, brought[index], strict=True) if there] if index >= 0 else []
-        )
-        head_values = values[index] if index >= 0 and values else []
+        sources = [name for name, there in zip(pool.sources, brought[slot], strict=True) if there] if index >= 0 else []
+        head_values = values[slot] if index >= 0 and values else []
         why = because[slot]
         shown.append(
             ShownItem(

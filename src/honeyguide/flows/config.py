@@ -59,7 +59,7 @@ class SurfaceConfig(_Closed):
 
     kind: Literal["home", "item", "board"] = "home"
     candidates: int = Field(default=300, ge=1, le=5_000)
-    history: int = Field(default=200, ge=1, le=10_000)  # newest events of the person that are looked at
+    history: int = Field(default=100, ge=1, le=10_000)  # newest events of the person that are looked at
     weights: dict[str, float] = {}
     deadline_ms: float = Field(default=100.0, gt=0)
     slate: SlateConfig = SlateConfig()

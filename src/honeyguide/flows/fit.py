@@ -305,7 +305,8 @@ class Learner:
             conditioned = _conditioned(full, asked, codes) if None not in given else asked
             parts.append(
                 outcome_rows(self._features, full, self._catalog, conditioned, heads,
-                             source_columns=len(blend.asked) + 1, most=OUTCOMES, seed=seed)
+                             history=self._config.surface("home").history, source_columns=len(blend.asked) + 1,
+                             most=OUTCOMES, seed=seed)
             )  # fmt: skip
         rows = Rows.stacked(parts)
         # The library that fits is not imported above: a process that serves imports this module too.

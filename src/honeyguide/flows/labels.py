@@ -154,16 +154,21 @@ def _drawn(
 
 def outcome_rows(
     features: FeatureSet, full: Interactions, catalog: CatalogView, events: I64, heads: tuple[HeadConfig, ...],
-    *, source_columns: int, most: int, seed: int,
+    *, history: int, source_columns: int, most: int, seed: int,
 ) -> Rows:  # fmt: skip
     """Rows for heads that give a probability: one per event that a head's outcome is conditioned on.
+
+    history: newest events of the person that the features look at, as many as when they are served.
 
     What the sources said is left out (nan): these rows are events that happened, not candidates that a source brought.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(events, most, replace=False)) if len(events) > most else np.sort(events)
     rows = LabelRows(full.user[chosen], full.item[chosen], full.at[chosen])
-    base = training_set(features, full, catalog, rows)
+    lines, nobody_had = Timelines(full), np.zeros(len(full.actions) + 1, np.bool_)
+    segments = np.full(full.n_users, -1, np.int32)
+    histories = lines.queries(lines.moments_of(chosen), segments, history=history, had=nobody_had)
+    base = training_set(features, full, catalog, rows, histories)
     matrix = np.full((len(chosen), base.shape[1] + source_columns), np.nan, np.float32)
     matrix[:, : base.shape[1]] = base
     action, value = _did(full, np.sort(events), chosen)
