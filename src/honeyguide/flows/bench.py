@@ -176,8 +176,9 @@ def _only_child_of(parent: int, module: str) -> int:
 
 
 def _workspace(data: Path | None) -> Path:
-    """A built MovieLens 1M workspace in the cache, made when it is not there or the code has changed."""
-    folder = Path(data) if data is not None else cache_folder() / "bench" / "ml-1m"
+    """The workspace `data`, if it is one; else MovieLens 1M in the cache, built when the code or the data has changed."""
+    given = data is not None and (Path(data) / "workspace.json").exists()
+    folder = Path(data) if data is not None and given else cache_folder() / "bench" / "ml-1m"
     if not (folder / "workspace.json").exists():
         films, facts = sources_of_data.fetch("ml-1m"), sources_of_data.fetch("film-facts")
         files = {name: Path(path) for name, path in films["files"].items()}
