@@ -176,7 +176,7 @@ def _only_child_of(parent: int, module: str) -> int:
 
 
 def _workspace(data: Path | None) -> Path:
-    """The workspace `data`, if it is one; else MovieLens 1M in the cache, built when the code or the data has changed."""
+    """The workspace `data`, if it is one; else MovieLens 1M in the cache, built if code or data have changed."""
     given = data is not None and (Path(data) / "workspace.json").exists()
     folder = Path(data) if data is not None and given else cache_folder() / "bench" / "ml-1m"
     if not (folder / "workspace.json").exists():
