@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,7 +185,7 @@ def _write_report(
         "title": "Films: what was built, and how good it is",
         "samples": samples,
         "reliability": msgspec.json.decode(curves.read_bytes()) if curves.exists() else [],
-        "next": [f"Open the console: honeyguide serve {folder}, then http://127.0.0.1:8081"],
+        "next": [f"Open the console: {_command()} serve {folder}, then http://127.0.0.1:8081"],
     }
     atomic_write(path, render_report(explain(folder), judged, steps, extras).encode())
 
@@ -204,6 +205,11 @@ def _summary(
     }
 
 
+def _command() -> str:
+    """How this command can be called again: by its name, if the shell would find it."""
+    return "honeyguide" if shutil.which("honeyguide") else sys.argv[0]
+
+
 def _say_summary(out: Console, summary: dict[str, Any]) -> None:
     out.print(Rule("[bold yellow]done[/]", align="left", style="yellow"))
     for step in summary["steps"]:
@@ -211,5 +217,5 @@ def _say_summary(out: Console, summary: dict[str, Any]) -> None:
     out.print(f"  {summary['seconds']:6.1f} s in all, {summary['peak_gb']:.1f} GB at the peak")
     folder = escape(summary["workspace"])
     out.print(f"\nReport   [bold]{escape(summary['report'])}[/]  (opens from disk)")
-    out.print(f"Console  [bold]honeyguide serve {folder}[/], then http://127.0.0.1:8081")
-    out.print("Yours    [bold]honeyguide init shop --events YOUR.parquet --items YOUR.parquet[/]")
+    out.print(f"Console  [bold]{_command()} serve {folder}[/], then http://127.0.0.1:8081")
+    out.print("Yours    [bold]{_command()} init shop --events YOUR.parquet --items YOUR.parquet[/]")
