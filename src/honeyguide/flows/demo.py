@@ -218,4 +218,4 @@ def _say_summary(out: Console, summary: dict[str, Any]) -> None:
     folder = escape(summary["workspace"])
     out.print(f"\nReport   [bold]{escape(summary['report'])}[/]  (opens from disk)")
     out.print(f"Console  [bold]{_command()} serve {folder}[/], then http://127.0.0.1:8081")
-    out.print("Yours    [bold]{_command()} init shop --events YOUR.parquet --items YOUR.parquet[/]")
+    out.print(f"Yours    [bold]{_command()} init shop --events YOUR.parquet --items YOUR.parquet[/]")
