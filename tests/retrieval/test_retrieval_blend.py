@@ -252,3 +252,19 @@ def test_choosing_and_picking() -> None:
     candidates = [RP3beta().fit(data, catalog), ALS().fit(data, catalog)]
     best, found = choose(candidates, queries, relevant)
     assert best is candidates[int(np.argmax([one.objective for one in found]))]
+
+
+def test_a_short_pool_of_long_lists_keeps_each_item_with_its_own_scores() -> None:
+    """Far more candidates than places: what is left must still carry what each source said of it."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lists = [rng.choice(500, 60, replace=False).astype(np.int32) for _ in range(3)]
+        scores = [np.sort(rng.random(60).astype(np.float32))[::-1] for _ in lists]
+        found = [Candidates(items[None], score[None]) for items, score in zip(lists, scores, strict=True)]
+        weights = np.full((1, 3), 1 / 3, np.float32)
+        pool = merge(found, weights, 7, names=("a", "b", "c"), rank_share=0.3, rank_k=10.0)
+        for place, item in enumerate(pool.items[0].tolist()):
+            for number, (items, score) in enumerate(zip(lists, scores, strict=True)):
+                where = np.flatnonzero(items == item)
+                said = pool.source_scores[0, place, number]
+                assert said == score[where[0]] if len(where) else np.isnan(said)

@@ -35,6 +35,7 @@ def blend_topk(
     slot_item = np.empty(sources * k, np.int32)
     slot_place = np.empty(sources * k, np.int32)
     total = np.empty(sources * k, np.float32)
+    values, rows = np.empty(sources * k, np.float32), np.empty(sources * k, np.int32)
     rank_of = np.full((sources * k, sources), -1, np.int32)
     for q in range(start, stop):
         m = 0
@@ -71,7 +72,9 @@ def blend_topk(
                     np.float32(1.0 - rank_share) * level + np.float32(rank_share * (rank_k + 1.0) / (rank_k + j + 1.0))
                 )
                 rank_of[slot, s] = j
-        found = best(total, slot_item, m, out_items[q], out_blend[q])
+        # `best` reorders what it is given, and the table still points into the slots.
+        values[:m], rows[:m] = total[:m], slot_item[:m]
+        found = best(values, rows, m, out_items[q], out_blend[q])
         for r in range(found):
             item = out_items[q, r]
             place = (np.uint32(item) * np.uint32(2654435761)) & np.uint32(room - 1)
