@@ -15,24 +15,25 @@ settings.register_profile("house", deadline=None, max_examples=50, derandomize=T
 settings.load_profile("house")
 
 
-def needs(program: str, what: str) -> None:
-    """Skip (or, where HONEYGUIDE_NO_SKIP is set, fail) a test whose program is not on this machine."""
-    if shutil.which(program) is None:
-        message = f"{what} needs `{program}`, which is not installed here"
-        if os.environ.get("HONEYGUIDE_NO_SKIP"):
-            pytest.fail(message)
-        pytest.skip(message)
+def needs(what: str, *names: str) -> str:
+    """Path of a program, by any of its names; without it the test is skipped (failed under HONEYGUIDE_NO_SKIP)."""
+    for name in names:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    message = f"{what} needs `{names[0]}`, which is not installed here (Debian: apt-get install {names[0]})"
+    if os.environ.get("HONEYGUIDE_NO_SKIP"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of a headless browser."""
-    needs("chromium", "the browser test")
-    return shutil.which("chromium") or ""
+    return needs("the browser test", "chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def java() -> str:
     """Path of Java, for Spark."""
-    needs("java", "the Spark test")
-    return shutil.which("java") or ""
+    return needs("the Spark test", "java")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -75,11 +74,3 @@ def lonely_console_url() -> Iterator[str]:
 @pytest.fixture
 def logged(api_url: str) -> Callable[[], list[dict]]:
     return lambda: httpx.get(f"{api_url}/test/events", trust_env=False).json()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to test the pages")
-    return path

@@ -77,6 +77,7 @@ def test_a_person_is_chosen_and_stays_with_the_tab(page: Page, console_url: str)
     other = page.context.new_page()
     for tab, person in ((page, "7"), (other, "1024")):
         tab.goto(console_url)
+        tab.wait_for_function("() => window.did_handshake")  # before that, a key press reaches nobody
         tab.get_by_label("Who is looking?").fill(person)
         tab.get_by_label("Who is looking?").press("Enter")
         expect(tab.get_by_role("heading", name=f"For person {person}")).to_be_visible()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -205,10 +204,7 @@ def test_a_promise_kept_lies_on_the_diagonal() -> None:
 
 
 @pytest.mark.heavy
-def test_the_report_opens_from_disk(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to open the report")
+def test_the_report_opens_from_disk(tmp_path: Path, chromium: str) -> None:
     from playwright.sync_api import sync_playwright
 
     path = tmp_path / "report.html"
