@@ -168,19 +168,17 @@ def test_a_bad_record_spoils_its_batch_and_no_other(path: Path) -> None:
 
 
 def test_impressions_linger_a_little_and_events_take_them_along(path: Path) -> None:
-    log = SqliteLog(path, linger_ms=2_000)
+    log = SqliteLog(path, linger_ms=60_000)
     impression = log.append([record("i", kind="impression")])
     time.sleep(0.1)
     assert not impression.done()
     assert log.queued == 1
-    started = time.monotonic()
-    assert log.append([record("e")]).result() == Appended(2, ())
-    assert impression.result(timeout=0.1) == Appended(2, ())
-    assert time.monotonic() - started < 1.5
+    assert log.append([record("e")]).result(timeout=30) == Appended(2, ())
+    assert impression.result(timeout=30) == Appended(2, ())
     log.close()
     log = SqliteLog(path)
     waits = []
-    for i in range(5):
+    for i in range(20):  # the best of them: a busy machine may keep any one of them waiting
         started = time.monotonic()
         log.append([record(f"i{i}", kind="impression")]).result()
         waits.append(time.monotonic() - started)

@@ -122,6 +122,7 @@ def test_a_like_changes_the_list_and_is_in_the_log(page: Page, product: Product)
     before = titles(page)
     page.get_by_role("button", name=f"Like: {before[0]}", exact=True).click()
     expect(page.get_by_role("status").filter(has_text="Your click changed")).to_be_visible()
+    expect(page.locator(TITLES)).to_have_count(20)
     after = titles(page)
     assert before[0] not in after
     assert after != before
@@ -140,6 +141,7 @@ def test_someone_new_becomes_someone(page: Page, product: Product) -> None:
     share = sum(title.startswith("Love") for title in titles(page))
     page.get_by_role("button", name=f"Like: {love}", exact=True).click()
     expect(page.get_by_role("status").filter(has_text="Your click changed")).to_be_visible()
+    expect(page.locator(TITLES)).to_have_count(20)
     assert sum(title.startswith("Love") for title in titles(page)) > share
 
 

@@ -257,8 +257,11 @@ def test_a_source_too_small_for_the_catalog_is_left_out_and_said(shop: Path) -> 
 
 
 @pytest.mark.heavy
-def test_events_alone_build_and_answer(film_files: dict[str, Path], tmp_path: Path) -> None:
+def test_events_alone_build_and_answer(
+    film_files: dict[str, Path], tmp_path: Path, unhurried: Callable[[Path], None]
+) -> None:
     create(tmp_path / "w", events=film_files["events"])
+    unhurried(tmp_path / "w")
     build(tmp_path / "w")
     with hg.Workspace(tmp_path / "w") as workspace:
         home = workspace.recommend(user="p1", k=10)
@@ -294,8 +297,11 @@ def shopping(seed: int = 3, people: int = 120, goods: int = 90, steps: int = 4_0
 
 
 @pytest.mark.heavy
-def test_views_and_purchases_with_numbers_for_ids_and_no_users(tmp_path: Path) -> None:
+def test_views_and_purchases_with_numbers_for_ids_and_no_users(
+    tmp_path: Path, unhurried: Callable[[Path], None]
+) -> None:
     made = create(tmp_path / "w", events=write_actions(tmp_path / "clicks.parquet", shopping()))
+    unhurried(tmp_path / "w")
     assert any("can be ranked, not given a probability" in note for note in made["notes"])
     report = build(tmp_path / "w")
     assert {head["name"] for head in report["heads"]} == {"view", "purchase"}
@@ -326,9 +332,10 @@ def refused(run: Callable[[Path], Any], folder: Path) -> bool:
     return True
 
 
-def test_a_tiny_workspace_builds_or_says_why_not(tmp_path: Path) -> None:
+def test_a_tiny_workspace_builds_or_says_why_not(tmp_path: Path, unhurried: Callable[[Path], None]) -> None:
     rows = [(f"u{n % 3}", f"i{n % 4}", "view", 1_700_000_000 + 3_600 * n) for n in range(12)]
     create(tmp_path / "w", events=write_actions(tmp_path / "few.parquet", rows))
+    unhurried(tmp_path / "w")
     if refused(build, tmp_path / "w"):
         return
     with hg.Workspace(tmp_path / "w") as workspace:
@@ -350,8 +357,11 @@ def test_a_tiny_workspace_builds_or_says_why_not(tmp_path: Path) -> None:
     ],
     ids=["one event", "one moment", "one person", "one item", "no interest"],
 )
-def test_degenerate_logs_build_or_say_why_not(tmp_path: Path, rows: list[tuple[str, str, str, int]]) -> None:
+def test_degenerate_logs_build_or_say_why_not(
+    tmp_path: Path, rows: list[tuple[str, str, str, int]], unhurried: Callable[[Path], None]
+) -> None:
     create(tmp_path / "w", events=write_actions(tmp_path / "odd.parquet", rows))
+    unhurried(tmp_path / "w")
     if not refused(build, tmp_path / "w"):
         with hg.Workspace(tmp_path / "w") as workspace:
             assert workspace.recommend(user="new", k=5).answer.fallback is None
@@ -360,7 +370,7 @@ def test_degenerate_logs_build_or_say_why_not(tmp_path: Path, rows: list[tuple[s
 
 
 @pytest.mark.heavy
-def test_a_log_with_impressions_gets_calibrated_heads(tmp_path: Path) -> None:
+def test_a_log_with_impressions_gets_calibrated_heads(tmp_path: Path, unhurried: Callable[[Path], None]) -> None:
     """What was shown and not taken is known: so a head may say how likely a click is, and must be right on average."""
     rng = np.random.default_rng(5)
     rows: list[tuple[str, str, str, int]] = []
@@ -374,6 +384,7 @@ def test_a_log_with_impressions_gets_calibrated_heads(tmp_path: Path) -> None:
             if rng.random() < 0.3:
                 rows.append((f"u{person}", f"i{item}", "purchase", at + 90))
     made = create(tmp_path / "w", events=write_actions(tmp_path / "shown.parquet", rows))
+    unhurried(tmp_path / "w")
     assert not any("Without impressions" in note for note in made["notes"])
     assert "weights = { click = 0.3, purchase = 1 }" in (tmp_path / "w" / "honeyguide.toml").read_text()
     config_of(tmp_path / "w", ("mmr_lambda = 0.95", "mmr_lambda = 1.0"))
