@@ -177,8 +177,18 @@ def dense_topk(
         )  # fmt: skip
         for i in range(n_items):
             values[i], every[i] = 0.0, i
-        for j in range(m):
-            strength, line = strengths[j] * scale[rows[j]], matrix[rows[j]]
+        j = 0
+        while j + 4 <= m:  # four rows a pass: the sums are read and written a quarter as often
+            r0, r1, r2, r3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+            s0, s1 = strengths[j] * scale[r0], strengths[j + 1] * scale[r1]
+            s2, s3 = strengths[j + 2] * scale[r2], strengths[j + 3] * scale[r3]
+            line0, line1, line2, line3 = matrix[r0], matrix[r1], matrix[r2], matrix[r3]
+            for i in range(n_items):
+                near = s0 * np.float32(line0[i]) + s1 * np.float32(line1[i])
+                values[i] += near + (s2 * np.float32(line2[i]) + s3 * np.float32(line3[i]))
+            j += 4
+        for last in range(j, m):
+            strength, line = strengths[last] * scale[rows[last]], matrix[rows[last]]
             for i in range(n_items):
                 values[i] += strength * np.float32(line[i])
         if is_return(indptr[q], indptr[q + 1], at, now[q], after_us):
