@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 os.environ.setdefault("RICH_NO_COLOR", "1")
@@ -31,6 +36,35 @@ def needs(what: str, *names: str) -> str:
 def chromium() -> str:
     """Path of a headless browser."""
     return needs("the browser test", "chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A headless browser that asks nobody but this machine."""
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("background-networking", "component-update", "gpu", "sync")
+    with sync_playwright() as playwright:
+        args = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)]
+        browser = playwright.chromium.launch(executable_path=chromium, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of its own visit; an error in its scripts fails the test."""
+    from playwright.sync_api import expect
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
 
 
 @pytest.fixture(scope="session")

@@ -98,3 +98,21 @@ def shop(built: Path, tmp_path: Path) -> Path:
 def manifest_of(folder: Path) -> dict:
     """The manifest of the build in service."""
     return json.loads((folder / "builds" / f"{(folder / 'builds' / 'CURRENT').read_text()}.json").read_text())
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command: (exit code, stdout, stderr)."""
+
+    from honeyguide.cli import main
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main([str(arg) for arg in argv])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -12,25 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from honeyguide.cli import main
-
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command: (exit code, stdout, stderr)."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.flows.build import build
@@ -25,10 +25,6 @@ from honeyguide.serving.record import EVENT, decode_event
 
 pytestmark = pytest.mark.heavy
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
 TITLES = ".card h3"
 KEY = "a-key-that-only-tests-know"
 
@@ -88,27 +84,6 @@ def product(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         finally:
             process.terminate()
             process.wait(15)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    context.close()
-    assert errors == []
 
 
 def titles(page: Page) -> list[str]:

@@ -18,7 +18,6 @@ import structlog
 
 import honeyguide as hg
 from honeyguide import __version__
-from honeyguide.cli import main
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import DataError, RequestError, ResourceError
 from honeyguide.flows import render
@@ -27,22 +26,6 @@ from honeyguide.flows.logs import log_to_stderr
 from honeyguide.flows.operate import sql
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command: (exit code, stdout, stderr)."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 # ------------------------------------------------------------------------------------------------------ disks

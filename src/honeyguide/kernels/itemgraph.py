@@ -20,6 +20,18 @@ I64 = npt.NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
+def _cut(
+    i: int, m: int, sums: F32, rows: I32, found: F32, row_scale: F32, col_scale: F32, out_cols: I32, out_vals: F32
+) -> None:
+    """The best of row i: its m sums at `rows` scaled, itself left out; `sums` is zero again afterwards."""
+    sums[i] = -np.inf if sums[i] != 0.0 else 0.0
+    for r in range(m):
+        found[r] = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
+        sums[rows[r]] = 0.0
+    best(found, rows, m, out_cols, out_vals)
+
+
+@njit(cache=True, nogil=True)
 def together_rows(
     start: int, stop: int, by_item: I64, users: I32, by_user: I64, items: I32,
     user_scale: F32, row_scale: F32, col_scale: F32, out_cols: I32, out_vals: F32,
@@ -44,11 +56,7 @@ def together_rows(
                     rows[m] = j
                     m += 1
                 sums[j] += scale
-        sums[i] = -np.inf if sums[i] != 0.0 else 0.0
-        for r in range(m):
-            found[r] = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
-            sums[rows[r]] = 0.0
-        best(found, rows, m, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)
@@ -102,11 +110,7 @@ def covisit_rows(
                         rows[m] = j
                         m += 1
                     sums[j] += gain
-        sums[i] = -np.inf if sums[i] != 0.0 else 0.0
-        for r in range(m):
-            found[r] = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
-            sums[rows[r]] = 0.0
-        best(found, rows, m, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)
