@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.errors import DataError
 from honeyguide.intake.catalog import catalog_view, items_table, load_items, load_users, put_items, wire_items
 from honeyguide.schema import columns as c
@@ -21,12 +20,6 @@ from honeyguide.schema.tables import ITEMS, USERS
 from honeyguide.schema.wire import Item
 
 NOW = 1_800_000_000_000_000
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with DuckDBTables() as tables:
-        yield tables
 
 
 def _csv(path: Path, text: str) -> Path:

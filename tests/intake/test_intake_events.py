@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.errors import DataError
 from honeyguide.intake.catalog import items_table, load_users
 from honeyguide.intake.events import from_log, impressions_from_log, interactions, load_events
@@ -26,12 +25,6 @@ from honeyguide.schema.wire import Item
 
 NOW = 1_800_000_000_000_000
 AT = 978_300_760
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with DuckDBTables() as tables:
-        yield tables
 
 
 def _csv(path: Path, text: str) -> Path:

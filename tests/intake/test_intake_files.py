@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.errors import DataError
 from honeyguide.intake.events import load_events
 from honeyguide.intake.files import read
@@ -24,12 +23,6 @@ from honeyguide.schema.tables import EVENTS, ITEMS, USERS
 
 NOW = 1_800_000_000_000_000
 ROWS = [("u1", "i1", "5", "978300760"), ("u2", "i2", "3", "978302109"), ("u1", "i3", "1", "978301968")]
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with DuckDBTables() as tables:
-        yield tables
 
 
 def _write(path: Path, text: str | bytes) -> Path:

@@ -7,7 +7,7 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
 import jinja2
@@ -25,26 +25,26 @@ def percent(value: object) -> str:
     """A probability as a person reads it: `62%`, `0.4%`, `99.8%`."""
     if not _is_number(value):
         return "–"
-    share = float(value) * 100  # type: ignore[arg-type]
+    share = float(value) * 100
     digits = 0 if share in (0, 100) or 1 <= share <= 99 else 1
     return f"{share:.{digits}f}%"
 
 
 def figure(value: object, digits: int = 3) -> str:
     """A metric with a fixed number of decimals, a dash when there is none."""
-    return f"{float(value):.{digits}f}" if _is_number(value) else "–"  # type: ignore[arg-type]
+    return f"{float(value):.{digits}f}" if _is_number(value) else "–"
 
 
 def count(value: object) -> str:
     """A whole number with thin spaces between the thousands."""
-    return f"{int(value):,}".replace(",", "\u202f") if _is_number(value) else "–"  # type: ignore[call-overload]
+    return f"{int(value):,}".replace(",", "\u202f") if _is_number(value) else "–"
 
 
 def seconds(value: object) -> str:
     """A duration: `0.4 s`, `31.8 s`, `2 min 05 s`."""
     if not _is_number(value):
         return "–"
-    length = float(value)  # type: ignore[arg-type]
+    length = float(value)
     return f"{length:.1f} s" if length < 100 else f"{int(length // 60)} min {int(length % 60):02d} s"
 
 
@@ -75,13 +75,13 @@ def item_link(item_id: str, **query: object) -> str:
 
 def share(value: object, whole: object = 1.0) -> str:
     """A bar's width as a CSS percentage, 0 to 100."""
-    if not _is_number(value) or not _is_number(whole) or not float(whole):  # type: ignore[arg-type]
+    if not _is_number(value) or not _is_number(whole) or not float(whole):
         return "0%"
-    part = float(value) / float(whole)  # type: ignore[arg-type]
+    part = float(value) / float(whole)
     return f"{100 * min(max(part, 0.0), 1.0):.1f}%"
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

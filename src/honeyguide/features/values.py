@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from honeyguide.contracts import F32, Interactions
 from honeyguide.features.asof import as_of
-from honeyguide.features.definition import FeatureSet
+from honeyguide.features.definition import Entity, FeatureSet
 from honeyguide.features.training_set import LabelRows
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import FEATURE_VALUES, TRAINING_SET
@@ -24,10 +24,11 @@ def feature_values(
 ) -> pa.Table:
     """The FeatureValues table: the aggregates of every person and item just before `at_us`, null where undefined."""
     parts = []
-    for entity, ids in (("user", users), ("item", items)):
-        own = features.aggregates(entity)  # type: ignore[arg-type]
+    sides: tuple[tuple[Entity, Vocabulary], ...] = (("user", users), ("item", items))
+    for entity, ids in sides:
+        own = features.aggregates(entity)
         rows = np.arange(len(ids), dtype=np.int32)
-        values = as_of(features, interactions, entity, rows, np.full(len(ids), at_us))  # type: ignore[arg-type]
+        values = as_of(features, interactions, entity, rows, np.full(len(ids), at_us))
         n = len(ids) * len(own)
         columns = {
             c.ENTITY: pa.repeat(entity, n),
@@ -45,14 +46,14 @@ def training_table(
 ) -> pa.Table:
     """The TrainingSet table of what `training_set` gave; the label's id is its place. Null where undefined."""
     schema = TRAINING_SET.arrow()
-    columns = {
+    columns: dict[str, Any] = {
         c.LABEL_ID: pa.array(np.arange(len(labels), dtype=np.int64)),
         c.USER_ID: _ids(users, labels.user),
         c.ITEM_ID: _ids(items, labels.item),
         c.HAPPENED_AT: pa.array(labels.at).cast(pa.timestamp("us", tz="UTC")),
     }
     for column, name in enumerate(features.names):
-        columns[name] = pa.array(values[:, column], from_pandas=True)  # type: ignore[index]
+        columns[name] = pa.array(values[:, column], from_pandas=True)
         schema = schema.append(pa.field(name, pa.float32()))
     return _table(columns, schema)
 

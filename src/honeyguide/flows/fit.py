@@ -121,6 +121,7 @@ class Learner:
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
         self._progress: Progress = progress or (lambda what, done, total: None)
         self.refusals: dict[str, str] = {}
+        self._hashed: tuple[Interactions, str] | None = None  # the events that the last source asked for
         self._segment_key = hashlib.blake2b(np.ascontiguousarray(segments.of_user).data, digest_size=16).hexdigest()
 
     # ------------------------------------------------------------------------------------------------ sources
@@ -129,7 +130,7 @@ class Learner:
         """One source fitted on events, from the cache if these events were fitted before."""
         kind = load_plugin(spec.use)
         inputs = {
-            "data": content(data), "catalog": self._catalog_key, "use": spec.use, "config": spec.config,
+            "data": self._content(data), "catalog": self._catalog_key, "use": spec.use, "config": spec.config,
             "segments": self._segment_key, "seed": self._config.seed,
         }  # fmt: skip
 
@@ -138,6 +139,12 @@ class Learner:
 
         step = self._steps.run(f"source-{kind.name}", inputs, make)
         return kind.load(step.folder), step.folder
+
+    def _content(self, data: Interactions) -> str:
+        """`content`, once for all the sources that are fitted on the same events in a row."""
+        if self._hashed is None or self._hashed[0] is not data:
+            self._hashed = (data, content(data))
+        return self._hashed[1]
 
     def _new_source(self, kind: type[Source], spec: SourceConfig) -> Source:
         settings: dict[str, Any] = {}

@@ -135,11 +135,8 @@ class DuckDBTables:
             try:
                 yield
             except duckdb.OutOfMemoryException as error:
-                raise ResourceError(
-                    expected=f"to stay within {self.config.memory_gb:g} GB",
-                    got="a query that needs more, and no disk space to spill to",
-                    do=f"Raise memory_gb or free space in {self.config.temp_folder or self._own_folder}.",
-                ) from error
+                folder = self.config.temp_folder or self._own_folder
+                raise _too_small(self.config, f"Raise memory_gb or free space in {folder}.") from error
             except duckdb.IOException as error:
                 raise ResourceError(
                     expected="to read and write files",
@@ -152,6 +149,14 @@ class DuckDBTables:
                     got=str(error).splitlines()[0],
                     do="Correct the expression, or write the file anew.",
                 ) from error
+
+
+def _too_small(config: DuckDBConfig, do: str) -> ResourceError:
+    return ResourceError(
+        expected=f"to stay within {config.memory_gb:g} GB",
+        got="a query that needs more, and no disk space to spill to",
+        do=do,
+    )
 
 
 def ask(
@@ -185,11 +190,7 @@ def ask(
                     raise RequestError(expected="one SELECT", got=got, do="Tables are read-only here.")
                 return _distinct(plain(_interruptible(connection, query)))
             except duckdb.OutOfMemoryException as error:
-                raise ResourceError(
-                    expected=f"to stay within {config.memory_gb:g} GB",
-                    got="a query that needs more, and no disk space to spill to",
-                    do=f"Ask for less, or free space in {Path(spill).parent}.",
-                ) from error
+                raise _too_small(config, f"Ask for less, or free space in {Path(spill).parent}.") from error
             except duckdb.PermissionException as error:
                 raise RequestError(
                     expected=f"a SELECT over {known}",
