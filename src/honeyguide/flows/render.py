@@ -345,6 +345,12 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def listing(named: Mapping[str, str]) -> None:
+    """Names and what they are."""
+    for name, meaning in named.items():
+        out.print(f"[bold]{escape(name)}[/]  {escape(meaning)}")
+
+
 def bench(result: Mapping[str, Any], json_file: Path | None) -> None:
     """`bench`."""
     columns = ["benchmark", "case", "metric", "ours", "peer", "peer_name", "ratio", "floor", "unit"]

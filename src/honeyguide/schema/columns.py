@@ -138,6 +138,18 @@ LIST_PROPENSITY = Column(
 STAGE_US = Column("stage_us", "json", "Wall time of each stage.", unit="us")
 FALLBACK = Column("fallback", "string", "Why the answer is not the policy's own, if so.", nullable=True)
 
+# Decisions with propensities, for off-policy value
+OFFERED = Column("offered", "list<string>", "What could have been chosen at this decision.", nullable=True)
+PROBABILITIES = Column(
+    "probabilities",
+    "list<float64>",
+    "The logging policy's probability of each offered action, in the order of `offered`.",
+    unit="probability",
+    nullable=True,
+)
+CHOSEN = Column("chosen", "string", "What was chosen and shown.")
+REWARD = Column("reward", "float64", "What came of it: 1 and 0 for a click or none, or an amount.", nullable=True)
+
 # Evaluation, experiments, monitoring, planning
 PROTOCOL = Column("protocol", "string", "How the data was split.")
 SYSTEM = Column("system", "string", "The system or policy measured.")

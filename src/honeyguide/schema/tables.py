@@ -155,6 +155,16 @@ IMPRESSIONS = Table(
         c.CONTEXT, c.SHOWN_ITEMS, c.SHOWN_PROPENSITIES, c.LIST_PROPENSITY, c.STAGE_US, c.FALLBACK,
     ),
 )  # fmt: skip
+DECISIONS = Table(
+    "decisions",
+    "intake",
+    "Logged choices with their propensities and rewards, a row per request and slot: what off-policy value reads.",
+    (c.REQUEST_ID, c.POSITION),
+    (
+        c.REQUEST_ID, c.POSITION, c.HAPPENED_AT, c.POLICY_VERSION, c.CONTEXT, c.OFFERED, c.PROBABILITIES, c.CHOSEN,
+        c.PROPENSITY, c.REWARD,
+    ),
+)  # fmt: skip
 JUDGED = Table(
     "judged",
     "evaluation",
@@ -209,6 +219,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         EVENTS, ITEMS, USERS, BOARDS, QUARANTINE, FEATURE_VALUES, TRAINING_SET, LABELS, SEGMENTS, CANDIDATES,
-        SCORES, SLATE, IMPRESSIONS, JUDGED, REPLAY_VALUE, READOUT, DRIFT, IMPACT, STAGE_COSTS, PLAN,
+        SCORES, SLATE, IMPRESSIONS, DECISIONS, JUDGED, REPLAY_VALUE, READOUT, DRIFT, IMPACT, STAGE_COSTS, PLAN,
     )
 }  # fmt: skip

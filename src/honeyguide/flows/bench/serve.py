@@ -1,15 +1,11 @@
-"""`honeyguide bench`: what serving and evaluating cost on this machine, in processor time of whole processes."""
+"""What a request costs: HTTP over a kept-alive socket, processor time of the whole worker process."""
 
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +13,23 @@ import msgspec
 import numpy as np
 
 from honeyguide.errors import NotFoundError
-from honeyguide.evaluation.judged import Units, judge, summarise
-from honeyguide.evaluation.metrics import MAP, MRR, HitRate, Precision, Recall, nDCG
 from honeyguide.flows import sources_of_data
+from honeyguide.flows.bench.rows import REPEATS, row
 from honeyguide.flows.build import build
 from honeyguide.flows.create import create
-from honeyguide.flows.doctor import machine
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.operate import server
 from honeyguide.intake.datasets import cache_folder
-from honeyguide.testing.metrics import judged_case
 
 __all__ = ["run"]
 
-REPEATS = 5
 REQUESTS = 400
 
 
-def run(name: str, data: Path | None) -> dict[str, Any]:
-    """Rows of one benchmark, with the machine and the commit."""
-    benchmarks: dict[str, Callable[[Path | None], tuple[list[dict[str, Any]], list[str]]]] = {
-        "serve": _serve,
-        "evaluate": _evaluate,
-    }
-    if name not in benchmarks:
-        raise NotFoundError(expected=f"one of {', '.join(benchmarks)}", got=repr(name), do="Name one of them.")
-    rows, missing = benchmarks[name](data)
-    return {"machine": machine(), "commit": _commit(), "rows": rows, "missing": missing}
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return found.stdout.strip() or "unknown"
-
-
-def _row(benchmark: str, case: str, metric: str, unit: str, ours: float, **peer: Any) -> dict[str, Any]:
-    row = {"benchmark": benchmark, "case": case, "metric": metric, "unit": unit, "ours": ours}
-    return row | {"peer": None, "peer_name": None, "ratio": None, "floor": None} | peer
-
-
-# ------------------------------------------------------------------------------------------------------- serve
-
-
-def _serve(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     """Requests over a kept-alive socket, one in flight, against a server of one worker with durable logging."""
-    workspace = _workspace(data)
+    workspace = bench_workspace(data)
     rows: list[dict[str, Any]] = []
     with server(workspace, port=0, workers=1, api_keys=()) as api:
         worker = _only_child_of(os.getpid(), "honeyguide.serving.worker")
@@ -86,7 +50,7 @@ def _serve(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
         answers = [msgspec.json.decode(client.ask("POST", *_of(bodies["home"], n))) for n in range(200)]
         for stage in answers[-1]["stage_us"]:
             took = statistics.median(answer["stage_us"].get(stage, 0.0) for answer in answers[50:])
-            rows.append(_row("serve", f"stage:{stage}", "wall_p50_ms", "ms", took / 1e3))
+            rows.append(row("serve", f"stage:{stage}", "wall_p50_ms", "ms", took / 1e3))
     return rows, []
 
 
@@ -98,10 +62,10 @@ def _of(body: tuple[str, list[dict[str, Any]]], n: int) -> tuple[str, bytes]:
 def _serve_rows(case: str, found: dict[str, float], empty: dict[str, float] | None) -> list[dict[str, Any]]:
     floor = {} if empty is None else empty
     return [
-        _row("serve", case, "cpu_ms_per_request", "ms", found["cpu_ms"], floor=floor.get("cpu_ms")),
-        _row("serve", case, "requests_per_cpu_s", "1/s", 1e3 / found["cpu_ms"]),
-        _row("serve", case, "wall_p50_ms", "ms", found["p50"], floor=floor.get("p50")),
-        _row("serve", case, "wall_p99_ms", "ms", found["p99"], floor=floor.get("p99")),
+        row("serve", case, "cpu_ms_per_request", "ms", found["cpu_ms"], floor=floor.get("cpu_ms")),
+        row("serve", case, "requests_per_cpu_s", "1/s", 1e3 / found["cpu_ms"]),
+        row("serve", case, "wall_p50_ms", "ms", found["p50"], floor=floor.get("p50")),
+        row("serve", case, "wall_p99_ms", "ms", found["p99"], floor=floor.get("p99")),
     ]
 
 
@@ -175,7 +139,7 @@ def _only_child_of(parent: int, module: str) -> int:
     raise NotFoundError(expected=f"a worker process of {module}", got="none", do="Run it on Linux: it reads /proc.")
 
 
-def _workspace(data: Path | None) -> Path:
+def bench_workspace(data: Path | None) -> Path:
     """The workspace `data`, if it is one; else MovieLens 1M in the cache, built if code or data have changed."""
     given = data is not None and (Path(data) / "workspace.json").exists()
     folder = Path(data) if data is not None and given else cache_folder() / "bench" / "ml-1m"
@@ -196,37 +160,3 @@ def _popular_item(workspace: Path) -> str:
     load_manifest(Layout.open(workspace))
     rows = sql(workspace, "select item_id, count(*) n from events group by 1 order by n desc, item_id limit 1")
     return str(rows["item_id"][0].as_py())
-
-
-# ---------------------------------------------------------------------------------------------------- evaluate
-
-
-def _evaluate(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """A million people x top 20, in a process of its own so that its peak memory is its own."""
-    found = subprocess.run(
-        [sys.executable, "-c", "from honeyguide.flows.bench import million; million()"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    figures = msgspec.json.decode(found.stdout, type=dict[str, float])
-    units = {"wall_s": "s", "cpu_s": "s", "peak_mb": "MB"}
-    return [_row("evaluate", "1m-users", name, unit, figures[name]) for name, unit in units.items()], []
-
-
-def million() -> None:
-    """Judge a million lists five times; print the medians as JSON."""
-    ranked, relevant = judged_case(1_000_000, 20, n_items=50_000)[:2]
-    metrics = (nDCG(10), Recall(20), HitRate(10), MAP(10), MRR(10), Precision(10))
-    people = np.arange(len(ranked))
-    judge(ranked[:1000], _head(relevant, 1000), metrics)
-    wall, cpu = [], []
-    for _ in range(REPEATS):
-        started, spent = time.perf_counter(), time.process_time()
-        summarise(judge(ranked, relevant, metrics), Units.of(people), protocol="bench", system="random")
-        wall.append(time.perf_counter() - started)
-        cpu.append(time.process_time() - spent)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(msgspec.json.encode({"wall_s": min(wall), "cpu_s": statistics.median(cpu), "peak_mb": peak}).decode())
-
-
-def _head(relevant: Any, n: int) -> Any:
-    return type(relevant)(relevant.indptr[: n + 1], relevant.values[: relevant.indptr[n]])

@@ -1,0 +1,39 @@
+"""`honeyguide bench`: what the product costs and how good it is on this machine, a module per benchmark.
+
+A benchmark is a function `run(data) -> (rows, missing)`: rows as `bench.rows.row` makes them, and a line for whatever
+was left out.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from honeyguide.errors import NotFoundError
+from honeyguide.flows.doctor import machine
+
+__all__ = ["BENCHMARKS", "run"]
+
+BENCHMARKS: dict[str, str] = {
+    "serve": "a request of each surface over HTTP",
+    "evaluate": "a million lists judged",
+}
+"""Name of each benchmark (and of its module here) and what it measures."""
+
+
+def run(name: str, data: Path | None) -> dict[str, Any]:
+    """Rows of one benchmark, with the machine and the commit."""
+    if name not in BENCHMARKS:
+        raise NotFoundError(expected=f"one of {', '.join(BENCHMARKS)}", got=repr(name), do="Name one of them.")
+    rows, missing = import_module(f"honeyguide.flows.bench.{name.replace('-', '_')}").run(data)
+    return {"machine": machine(), "commit": _commit(), "rows": rows, "missing": missing}
+
+
+def _commit() -> str:
+    found = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return found.stdout.strip() or "unknown"
