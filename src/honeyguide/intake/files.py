@@ -8,24 +8,20 @@ import gzip
 import io
 import re
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from honeyguide.errors import DataError, ResourceError
+from honeyguide.intake.blocks import Lines, json_lines
+from honeyguide.intake.raw import BROKEN, Format, Raw, RawFile, RefusedLine
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BROKEN", "Format", "Raw", "RefusedLine", "read"]
-
-Format = Literal["parquet", "csv", "recbole"]
-
-BROKEN = "\ufffd"
-"""Stands before `<XX>` where the byte 0xXX was no UTF-8."""
+__all__ = ["BROKEN", "Format", "Lines", "Raw", "RawFile", "RefusedLine", "json_lines", "read"]
 
 _SAMPLE_BYTES = 262_144
 _BLANK = " \t\r\n"
@@ -33,34 +29,6 @@ _BLOCK_BYTES = 1 << 26
 _UNIT_SEPARATOR = "\x1f"
 _RECBOLE = re.compile(r"([^:\s]+):(token|token_seq|float|float_seq)")
 _LOOKS_LIKE_DATA = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?|\d{4}-\d{1,2}-\d{1,2}.*")
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedLine:
-    """A record that has not the header's shape."""
-
-    row_number: int
-    raw: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """A file's content before any meaning. `rows_in` = rows of `table` + `refused`; blank lines are no rows."""
-
-    path: Path
-    format: Format
-    table: pa.Table  # text files: every column a string
-    row_number: npt.NDArray[np.int64]  # of each row of `table`, 1 = first record after the header
-    refused: list[RefusedLine]
-    has_header: bool = True
-    sequences: frozenset[str] = frozenset()  # RecBole columns that hold several tokens
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def rows_in(self) -> int:
-        """Records of the file."""
-        return self.table.num_rows + len(self.refused)
 
 
 def read(path: Path, *, sample: bool = False) -> Raw:

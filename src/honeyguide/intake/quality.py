@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from honeyguide.schema.tables import QUARANTINE, Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MAX_ID_LENGTH", "REASONS", "Gate", "Report", "fitted", "gate_times"]
+__all__ = [
+    "MAX_ID_LENGTH", "REASONS", "BatchCheck", "Finding", "Gate", "Report", "Severity", "Totals", "fitted", "gate_times",
+]  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
 
@@ -71,6 +73,42 @@ class Report:
         """For a person: the sum, a line per reason, then the notes."""
         head = f"{self.rows_in:,} rows in = {self.accepted:,} accepted + {self.quarantined:,} quarantined"
         return [head, *(f"{code}: {n:,} ({REASONS[code]})" for code, n in self.reasons.items()), *self.notes]
+
+
+Severity = Literal["warn", "quarantine", "refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found: a note (`warn`), rows for Quarantine, or a reason to refuse the whole load."""
+
+    rows: Mask  # of the batch's rows; empty where the finding is about the load as a whole
+    reason: str  # a stable code, as in REASONS
+    detail: str  # one sentence for a person
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A load at its end."""
+
+    report: Report
+    rows_per_day: Mapping[int, int]  # accepted rows by day of `happened_at`, in days since 1970; {} without times
+
+
+class BatchCheck(Protocol):
+    """A contract that rows must keep: judges batches as they pass, and the load at its end."""
+
+    def batch(self, rows: pa.Table) -> Sequence[Finding]:
+        """Judge rows that passed every law of the gate, in the table's schema and the file's order.
+
+        Duplicates are told apart only afterwards, so that a row refused here shadows none; a batch may be empty.
+        """
+        ...
+
+    def finish(self, totals: Totals) -> Sequence[Finding]:
+        """Judge the load as a whole, before it is published; `quarantine` counts as `warn` here."""
+        ...
 
 
 class Gate:
