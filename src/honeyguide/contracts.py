@@ -8,9 +8,9 @@ entry point of the group `honeyguide.plugins`. Nothing registers itself at impor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -48,6 +48,7 @@ __all__ = [
     "Pool",
     "Progress",
     "Queries",
+    "RETRACT",
     "Ragged",
     "Scorer",
     "Source",
@@ -64,6 +65,9 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+RETRACT = "retract"
+"""The action of a row that takes back the event it `corrects`, and is none itself."""
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called by long work, shown by whoever runs it."""
@@ -106,6 +110,7 @@ class Interactions:
 
     `weight` is the strength of the sign of interest (from `[actions]`; 0 = none, negative = dislike).
     `value` is the action's own number (nan if it has none); `action` indexes `actions`.
+    What follows `actions` may be left away; features alone look at it.
     """
 
     user: I32
@@ -117,24 +122,35 @@ class Interactions:
     n_users: int
     n_items: int
     actions: tuple[str, ...]
+    known_at: I64 | None = None  # when each became known, never before `at`; None = `at`
+    event: I64 | None = None  # `kernels.hashing.code64` of each event's id, by which it can be corrected; None = no ids
+    context: Mapping[str, I64] = field(default_factory=dict)  # facts of the moment as `code64` of their text, 0 = none
+    until: I64 | None = None  # of former versions: the moment from which another one, or none, stands in their place
+    former: Interactions | None = None  # versions that were corrected or retracted, with their `until`
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, which: BoolArray | I64 | slice) -> Interactions:
-        """The chosen events; the numbers of people and items stay."""
+        """The chosen events, without former versions; the numbers of people and items stay."""
         return Interactions(
             self.user[which], self.item[which], self.action[which], self.value[which], self.weight[which],
             self.at[which], self.n_users, self.n_items, self.actions,
+            None if self.known_at is None else self.known_at[which],
+            None if self.event is None else self.event[which],
+            {name: codes[which] for name, codes in self.context.items()},
+            None if self.until is None else self.until[which],
         )  # fmt: skip
 
     def before(self, at_us: int) -> Interactions:
-        """The events strictly before a moment."""
-        return self.take(slice(0, int(np.searchsorted(self.at, at_us, side="left"))))
+        """The events strictly before a moment, and their former versions."""
+        former = None if self.former is None else self.former.before(at_us)
+        return replace(self.take(slice(0, int(np.searchsorted(self.at, at_us, side="left")))), former=former)
 
     def since(self, at_us: int) -> Interactions:
-        """The events at or after a moment."""
-        return self.take(slice(int(np.searchsorted(self.at, at_us, side="left")), None))
+        """The events at or after a moment, and their former versions."""
+        former = None if self.former is None else self.former.since(at_us)
+        return replace(self.take(slice(int(np.searchsorted(self.at, at_us, side="left")), None)), former=former)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +207,7 @@ class CatalogView:
     price: F32  # nan unknown
     available: BoolArray
     known_at: I64
+    vectors: F32 | None = None  # (rows, d) of unit length where a source has learnt them; later items have none
 
     def __len__(self) -> int:
         return len(self.items)
@@ -381,20 +398,28 @@ class TablesEngine(Protocol):
         """An Arrow table as an expression."""
         ...
 
-    def parquet(self, paths: Path | Sequence[Path], name: str | None = None) -> ir.Table:
-        """Parquet files as an expression."""
+    def parquet(
+        self, paths: Path | Sequence[Path], name: str | None = None, *, numbered: str | None = None
+    ) -> ir.Table:
+        """Parquet files as an expression; `numbered` names a column to add, the row's place in all of them."""
         ...
 
     def arrow(self, expression: ir.Table) -> pa.Table:
         """Run and fetch."""
         ...
 
+    def batches(self, expression: ir.Table) -> Iterator[pa.RecordBatch]:
+        """Run and fetch piece by piece, in the expression's order; nothing else until the last piece is taken."""
+        ...
+
     def write(self, expression: ir.Table, path: Path) -> None:
         """Run and write one Parquet file (zstd)."""
         ...
 
-    def sql(self, query: str, tables: Mapping[str, ir.Table]) -> pa.Table:
-        """Run one SELECT over the named tables."""
+    def in_buckets(
+        self, expression: ir.Table, key: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> ir.Table:
+        """A Python function over the rows, called bucket by bucket; all rows of a key are in the same bucket."""
         ...
 
     def close(self) -> None:

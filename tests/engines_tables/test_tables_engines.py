@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,33 +17,25 @@ from honeyguide.contracts import TablesEngine
 from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 from honeyguide.engines.tables.snapshot import content_hash
 from honeyguide.engines.tables.sqlite_file import read_sqlite
-from honeyguide.errors import DataError, RequestError, ResourceError
+from honeyguide.errors import DataError, ResourceError
 
 
-def _java() -> str | None:
-    try:
-        import pyspark  # noqa: F401
-    except ImportError:
-        return "pyspark is not installed (pip install 'honeyguide[spark]')"
-    return None if shutil.which("java") else "no Java runtime on the PATH, which Spark needs"
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "duckdb",
-        pytest.param("spark", marks=[pytest.mark.heavy, pytest.mark.skipif(_java() is not None, reason=str(_java()))]),
-    ],
-)
-def engine(request):
-    if request.param == "duckdb":
-        made: TablesEngine = DuckDBTables()
-    else:
-        from honeyguide.engines.tables.spark import SparkTables
-
-        made = SparkTables()
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.heavy)])
+def engine(request: pytest.FixtureRequest) -> Iterator[TablesEngine]:
+    made: TablesEngine = DuckDBTables() if request.param == "duckdb" else cluster(request)
     yield made
     made.close()
+
+
+def cluster(request: pytest.FixtureRequest) -> TablesEngine:
+    """Spark on a cluster of two executor processes."""
+    request.getfixturevalue("java")
+    from honeyguide.engines.tables.spark import SparkConfig, SparkTables
+
+    return SparkTables(SparkConfig(
+        master="local-cluster[2,1,1024]", driver_memory_gb=1, shuffle_partitions=4,
+        options={"spark.executor.memory": "512m"},
+    ))  # fmt: skip
 
 
 ROWS = pa.table(
@@ -92,16 +86,80 @@ def test_the_same_expression_gives_the_same_rows(engine):
     assert rows[0]["key"] is None
 
 
-def test_sql_runs_one_select(engine):
-    answer = engine.sql("SELECT sum(n) AS total FROM shop WHERE ok", {"shop": engine.table(ROWS)})
-    assert answer["total"].to_pylist() == [5]
+def test_pieces_come_in_order_and_are_all_there(engine):
+    many = pa.table({"n": np.random.default_rng(1).permutation(300_000)})
+    pieces = list(engine.batches(engine.table(many).order_by("n")))
+    assert len(pieces) > 1
+    assert np.array_equal(np.concatenate([piece["n"].to_numpy() for piece in pieces]), np.arange(300_000))
+    nothing = engine.table(many).filter(ibis._.n < 0)
+    assert sum(piece.num_rows for piece in engine.batches(nothing)) == 0
 
 
-@pytest.mark.parametrize("query", ["drop table shop", "select nope from shop", "select 1 from nowhere", "", "sel"])
-def test_sql_refuses_the_rest_in_a_sentence(engine, query):
-    with pytest.raises(RequestError) as caught:
-        engine.sql(query, {"shop": engine.table(ROWS)})
-    assert "\n" not in str(caught.value)
+def test_a_large_result_is_written_in_its_order(engine, tmp_path: Path):
+    many = pa.table({"n": np.random.default_rng(1).permutation(300_000)})
+    engine.write(engine.table(many).order_by("n"), tmp_path / "ordered.parquet")
+    assert np.array_equal(pq.read_table(tmp_path / "ordered.parquet")["n"].to_numpy(), np.arange(300_000))
+    engine.write(engine.table(many).filter(ibis._.n < 0), tmp_path / "none.parquet")
+    assert pq.read_table(tmp_path / "none.parquet").schema.names == ["n"]
+
+
+def test_rows_are_numbered_as_the_files_hold_them(engine, tmp_path: Path):
+    folder = tmp_path / "odd [1] {a}* ü%20'x"
+    folder.mkdir()
+    names = [f"f?[{at}] +.parquet" for at in (2, 0, 1)]
+    for at, name in enumerate(names):
+        rows = pa.table({"n": pa.array(range(at * 1000, at * 1000 + 1000))})
+        pq.write_table(rows.slice(0, 0 if at == 1 else 1000), folder / name, row_group_size=130)
+    (folder / "f.parquet").write_bytes(b"a pattern would match this one")
+    numbered = engine.arrow(engine.parquet([folder / name for name in names], numbered="at").order_by("at"))
+    assert numbered["at"].to_pylist() == list(range(2000))
+    assert numbered["n"].to_pylist() == [*range(1000), *range(2000, 3000)]
+    one = engine.arrow(engine.parquet(folder / names[2], numbered="at").filter(ibis._.n == 2007))
+    assert one.to_pylist() == [{"n": 2007, "at": 7}]
+
+
+def _spread() -> Callable[[pa.Table], pa.Table]:
+    # Made here, so that it travels to the executors whole: they cannot import a test.
+    def counted(rows: pa.Table) -> pa.Table:
+        keys = rows["key"].to_pylist()
+        found = sorted(set(keys), key=str)
+        counts = [keys.count(key) for key in found]
+        here, bucket = [os.getpid()] * len(found), [min(map(str, keys))] * len(found)
+        return pa.table({"key": found, "rows": counts, "process": here, "bucket": bucket})
+
+    return counted
+
+
+SPREAD = pa.schema([("key", pa.string()), ("rows", pa.int64()), ("process", pa.int64()), ("bucket", pa.string())])
+
+
+def test_every_key_is_in_one_bucket(engine):
+    keys = [None, *(f"k{at % 97}" for at in range(2000)), None]
+    found = engine.arrow(engine.in_buckets(engine.table(pa.table({"key": keys})), "key", _spread(), SPREAD))
+    assert sorted(found["key"].to_pylist(), key=str) == sorted(set(keys), key=str)
+    assert dict(zip(found["key"].to_pylist(), found["rows"].to_pylist(), strict=True)) == {
+        key: keys.count(key) for key in set(keys)
+    }
+    if engine.name == "spark":
+        processes = set(found["process"].to_pylist())
+        assert len(processes) == 2
+        assert os.getpid() not in processes
+    none = engine.in_buckets(engine.table(pa.table({"key": pa.array([], pa.string())})), "key", _spread(), SPREAD)
+    assert engine.arrow(none).num_rows == 0
+
+
+def test_a_bucket_holds_about_as_many_rows_as_it_may():
+    with DuckDBTables(DuckDBConfig(bucket_rows=100)) as tables:
+        rows = tables.table(pa.table({"key": [f"k{at % 97}" for at in range(1000)] + [None]}))
+        found = tables.arrow(tables.in_buckets(rows, "key", _spread(), SPREAD))
+    assert sum(found["rows"].to_pylist()) == 1001
+    assert len(set(found["bucket"].to_pylist())) > 5
+
+
+def test_a_function_that_breaks_its_promise_is_refused(engine):
+    rows = engine.table(pa.table({"key": ["a"]}))
+    with pytest.raises(DataError, match="other"):
+        engine.arrow(engine.in_buckets(rows, "key", lambda rows: rows, pa.schema([("other", pa.int64())])))
 
 
 def test_files_that_cannot_be_read(engine, tmp_path: Path):

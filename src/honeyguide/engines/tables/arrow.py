@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,10 @@ from honeyguide.errors import DataError, ResourceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["existing", "plain", "plain_type", "publish", "published", "refusals", "staged"]
+__all__ = [
+    "existing", "first_rows", "merged", "plain", "plain_batches", "plain_type", "publish", "published", "refusals",
+    "shaped", "staged",
+]  # fmt: skip
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
@@ -48,6 +51,26 @@ def plain(table: pa.Table) -> pa.Table:
     return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
 
 
+def plain_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same, batch by batch."""
+    import pyarrow as pa
+
+    for batch in batches:
+        yield from plain(pa.Table.from_batches([batch])).to_batches()
+
+
+def shaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table that a plugged-in function made, under the schema it promised; DataError if it is another."""
+    import pyarrow as pa
+
+    try:
+        return plain(table).select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            expected=f"columns {', '.join(schema.names)}", got=str(error), do="Mend the function that makes them."
+        ) from error
+
+
 def existing(paths: Path | Sequence[Path]) -> list[str]:
     """Paths as strings; DataError if there are none or one is missing or empty."""
     chosen = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -59,6 +82,38 @@ def existing(paths: Path | Sequence[Path]) -> list[str]:
             got = "an empty file" if file.is_file() else "nothing there"
             raise DataError(expected=f"a Parquet file at {file}", got=got, do="Check the path, or write the file anew.")
     return [str(path) for path in chosen]
+
+
+def first_rows(files: Sequence[str]) -> list[int]:
+    """How many rows come before each Parquet file, read from the files' ends. DataError for a broken one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    starts, rows = [], 0
+    for file in files:
+        starts.append(rows)
+        try:
+            rows += pq.read_metadata(file).num_rows
+        except pa.ArrowInvalid as error:
+            raise DataError(expected=f"a Parquet file at {file}", got=str(error), do="Write the file anew.") from error
+    return starts
+
+
+def merged(parts: Sequence[Path], path: Path) -> None:
+    """Parquet files below each other in one (zstd), a piece at a time. They share their columns."""
+    import pyarrow.parquet as pq
+
+    writer: pq.ParquetWriter | None = None
+    try:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                if writer is None:
+                    writer = pq.ParquetWriter(path, file.schema_arrow, compression="zstd")
+                for batch in file.iter_batches():
+                    writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 @contextmanager

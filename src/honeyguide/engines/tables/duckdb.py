@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from honeyguide.engines.tables.arrow import existing, plain, published
+from honeyguide.engines.tables.arrow import existing, first_rows, plain, plain_batches, published, shaped
 from honeyguide.errors import DataError, RequestError, ResourceError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["DuckDBConfig", "DuckDBTables", "ask"]
+
+_BATCH_ROWS = 131_072
+_ROW, _FILE = "file_row_number", "filename"  # what DuckDB calls them
 
 
 class DuckDBConfig(BaseModel):
@@ -33,6 +37,7 @@ class DuckDBConfig(BaseModel):
     memory_gb: float = Field(default=1.0, gt=0, description="Above this, DuckDB spills to `temp_folder`.")
     threads: int = Field(default=2, ge=1)
     temp_folder: Path | None = Field(default=None, description="Where to spill; default: a folder of its own in /tmp.")
+    bucket_rows: int = Field(default=4_000_000, ge=1, description="Rows that a kernel is given at once.")
 
 
 class DuckDBTables:
@@ -56,11 +61,28 @@ class DuckDBTables:
         self._open()
         return ibis.memtable(plain(data))
 
-    def parquet(self, paths: Path | Sequence[Path], name: str | None = None) -> ir.Table:
-        """Parquet files as an expression. Raises DataError for a missing or broken file."""
+    def parquet(
+        self, paths: Path | Sequence[Path], name: str | None = None, *, numbered: str | None = None
+    ) -> ir.Table:
+        """Parquet files as an expression. Raises DataError for a missing or broken file.
+
+        numbered: name of an int64 column to add: the row's place, counted on from file to file in the order given.
+        """
+        import ibis
+
         files = existing(paths)
+        given = [re.sub(r"([\[*?])", r"[\1]", file) for file in files]  # else letters of a path make a pattern
+        view = f"{name or 'parquet'}_{uuid.uuid4().hex}"
         with self._run():
-            return self._open().read_parquet(files, table_name=f"{name or 'parquet'}_{uuid.uuid4().hex}")
+            if numbered is None:
+                return self._open().read_parquet(given, table_name=view)
+            plainly = self._open().read_parquet(given, table_name=f"{view}_plain").columns
+            rows = self._open().read_parquet(given, table_name=view, file_row_number=True, filename=True)
+            place = rows[_ROW].cast("int64")
+            if len(files) > 1:
+                starts = ibis.map(dict(zip(files, first_rows(files), strict=True)))
+                place = place + starts[rows[_FILE]]
+            return rows.select(*plainly, place.name(numbered))
 
     def arrow(self, expression: ir.Table) -> pa.Table:
         """Run and fetch. Rows come in the expression's order; without an `order_by` in no promised order."""
@@ -72,29 +94,36 @@ class DuckDBTables:
         with published(path) as temporary, self._run():
             self._open().to_parquet(expression, temporary, compression="zstd")
 
-    def sql(self, query: str, tables: Mapping[str, ir.Table]) -> pa.Table:
-        """Run one SELECT over the named tables. Anything else is a RequestError."""
-        import duckdb
+    def batches(self, expression: ir.Table) -> Iterator[pa.RecordBatch]:
+        """Run and fetch piece by piece, in the expression's order: for results larger than memory.
 
-        with self._run():
-            connection = self._open()
-            try:
-                statements = duckdb.extract_statements(query)
-                types = [statement.type for statement in statements]
-                if types != [duckdb.StatementType.SELECT]:
-                    got = ", ".join(kind.name for kind in types) or "an empty statement"
-                    raise RequestError(expected="one SELECT", got=got, do="Tables are read-only here.")
-                with ExitStack() as views:
-                    for name, expression in tables.items():
-                        connection.create_view(name, expression, overwrite=True)
-                        views.callback(connection.drop_view, name, force=True)
-                    return plain(connection.con.execute(query).to_arrow_table())
-            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-                raise RequestError(
-                    expected="a SELECT over " + (", ".join(sorted(tables)) or "no tables"),
-                    got=str(error).splitlines()[0],
-                    do="Correct the query.",
-                ) from error
+        Until the last piece is taken the engine does nothing else: another question would end this one.
+        """
+        with self._run(), self._open().to_pyarrow_batches(expression, chunk_size=_BATCH_ROWS) as reader:
+            yield from plain_batches(reader)
+
+    def in_buckets(
+        self, expression: ir.Table, key: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> ir.Table:
+        """`function` over the rows, in one call for each of some buckets; all rows of a key are in the same one.
+
+        At once, in this process, `bucket_rows` rows (of the mean bucket) at a time; what it returns goes to disk. Rows
+        come to it in no promised order. Raises DataError if what it returns has not the schema.
+        """
+        import ibis
+        import pyarrow.parquet as pq
+
+        name = uuid.uuid4().hex
+        rows = self.parquet(self._spilt(expression, f"{name}-in"))
+        n = -(-self.arrow(rows.count().name("n").as_table())["n"][0].as_py() // self.config.bucket_rows)
+        bucket = (rows[key].hash() % ibis.literal(n)).abs() if n > 1 else ibis.literal(0)
+        path = self._folder() / f"{name}-out.parquet"
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for at in range(n):
+                part = self.arrow(rows.filter(bucket.fill_null(0) == at))
+                if part.num_rows:
+                    writer.write_table(shaped(function(part), schema))
+        return self.parquet(path)
 
     def close(self) -> None:
         """Close the connection and remove what it spilled."""
@@ -117,15 +146,24 @@ class DuckDBTables:
             if self._connection is None:
                 import ibis
 
-                folder = self.config.temp_folder
-                if folder is None:
-                    folder = self._own_folder = Path(tempfile.mkdtemp(prefix="honeyguide-duckdb-"))
                 self._connection = ibis.duckdb.connect(
                     memory_limit=f"{self.config.memory_gb * 1000:.0f}MB",
                     threads=self.config.threads,
-                    temp_directory=str(folder),
+                    temp_directory=str(self._folder()),
                 )
             return self._connection
+
+    def _folder(self) -> Path:
+        if self._own_folder is None:
+            if self.config.temp_folder is not None:
+                self.config.temp_folder.mkdir(parents=True, exist_ok=True)
+            self._own_folder = Path(tempfile.mkdtemp(prefix="honeyguide-duckdb-", dir=self.config.temp_folder))
+        return self._own_folder
+
+    def _spilt(self, expression: ir.Table, name: str) -> Path:
+        path = self._folder() / f"{name}.parquet"
+        self.write(expression, path)
+        return path
 
     @contextmanager
     def _run(self) -> Iterator[None]:
@@ -135,8 +173,7 @@ class DuckDBTables:
             try:
                 yield
             except duckdb.OutOfMemoryException as error:
-                folder = self.config.temp_folder or self._own_folder
-                raise _too_small(self.config, f"Raise memory_gb or free space in {folder}.") from error
+                raise _too_small(self.config, f"Raise memory_gb or free space in {self._folder()}.") from error
             except duckdb.IOException as error:
                 raise ResourceError(
                     expected="to read and write files",
