@@ -9,7 +9,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["DuckDBConfig", "DuckDBTables", "ask"]
+__all__ = ["Asked", "Confined", "DuckDBConfig", "DuckDBTables", "ask"]
 
 _BATCH_ROWS = 131_072
 _ROW, _FILE = "file_row_number", "filename"  # what DuckDB calls them
@@ -71,7 +72,7 @@ class DuckDBTables:
         import ibis
 
         files = existing(paths)
-        given = [re.sub(r"([\[*?])", r"[\1]", file) for file in files]  # else letters of a path make a pattern
+        given = [_literally(file) for file in files]
         view = f"{name or 'parquet'}_{uuid.uuid4().hex}"
         with self._run():
             if numbered is None:
@@ -196,60 +197,127 @@ def _too_small(config: DuckDBConfig, do: str) -> ResourceError:
     )
 
 
-def ask(
-    query: str, files: Mapping[str, Path], tables: Mapping[str, pa.Table], config: DuckDBConfig | None = None
-) -> pa.Table:
-    """One SELECT by somebody who may see these Parquet files and Arrow tables, and nothing else of the machine.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query gave: its first rows, and whether there are more."""
 
-    A column whose name was there before gets a number behind it. Ctrl-C ends the query. Raises RequestError for what
-    is no SELECT, names what is not there or wants another file; ResourceError if the machine is too small for it.
+    table: pa.Table
+    more: bool
+
+
+class Confined:
+    """These Parquet files, Arrow tables and views, read only, and nothing else of the machine. Times are UTC.
+
+    views: name -> SELECT over files, tables and views before it. Use as a context manager; one question at a time.
     """
+
+    def __init__(
+        self, files: Mapping[str, Path | Sequence[Path]], tables: Mapping[str, pa.Table],
+        views: Mapping[str, str] | None = None, config: DuckDBConfig | None = None,
+    ) -> None:  # fmt: skip
+        self.config = config or DuckDBConfig()
+        self.names = sorted([*files, *tables, *(views or {})])
+        self._files = {name: [Path(path).resolve() for path in _several(paths)] for name, paths in files.items()}
+        self._tables, self._views = tables, dict(views or {})
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Confined:
+        import duckdb
+
+        with ExitStack() as ends:
+            self._spill = ends.enter_context(
+                tempfile.TemporaryDirectory(prefix="honeyguide-duckdb-", dir=self.config.temp_folder)
+            )
+            options: dict[str, str | int | float | list[str]] = {
+                "memory_limit": f"{self.config.memory_gb * 1000:.0f}MB",
+                "threads": self.config.threads,
+                "temp_directory": self._spill,
+            }
+            self._connection = ends.enter_context(duckdb.connect(config=options))
+            self._connection.execute("SET TimeZone = 'UTC'")
+            for name, paths in self._files.items():
+                _view(self._connection, name, paths)
+            for name, table in self._tables.items():
+                self._connection.register(name, table)
+            with self._errors():
+                for name, query in self._views.items():
+                    self._connection.execute(f'CREATE VIEW "{name}" AS {query}')
+            _confine(self._connection, [str(path) for paths in self._files.values() for path in paths])
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ends.close()
+
+    def ask(self, query: str, *, rows: int | None = None, timeout_s: float | None = None) -> Asked:
+        """Run one SELECT. `rows`: fetch no more than so many; `timeout_s`: end it after so many seconds.
+
+        A column whose name was there before gets a number behind it. Ctrl-C ends the query. Raises RequestError for
+        what is no SELECT, names what is not there, wants another file or takes too long; ResourceError if the machine
+        is too small for it.
+        """
+        import duckdb
+
+        with self._errors():
+            types = [statement.type for statement in duckdb.extract_statements(query)]
+            if types != [duckdb.StatementType.SELECT]:
+                got = ", ".join(kind.name for kind in types) or "an empty statement"
+                raise RequestError(expected="one SELECT", got=got, do="Tables are read-only here.")
+            found = _interruptible(self._connection, query, rows, timeout_s)
+            return Asked(_distinct(plain(found.table)), found.more)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import duckdb
+
+        known = ", ".join(self.names)
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise _too_small(self.config, f"Ask for less, or free space in {Path(self._spill).parent}.") from error
+        except duckdb.PermissionException as error:
+            raise RequestError(
+                expected=f"a SELECT over {known}",
+                got="a query that reads other files",
+                do="Bring other data in with `honeyguide init`.",
+            ) from error
+        except duckdb.Error as error:
+            raise RequestError(
+                expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do="Correct the query."
+            ) from error
+
+
+def ask(
+    query: str,
+    files: Mapping[str, Path | Sequence[Path]],
+    tables: Mapping[str, pa.Table],
+    config: DuckDBConfig | None = None,
+) -> pa.Table:
+    """One SELECT over these files and tables, as `Confined.ask`."""
+    with Confined(files, tables, config=config) as confined:
+        return confined.ask(query).table
+
+
+def _several(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    return [paths] if isinstance(paths, str | Path) else paths
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
     import duckdb
 
-    config = config or DuckDBConfig()
-    known = ", ".join(sorted([*files, *tables]))
-    with tempfile.TemporaryDirectory(prefix="honeyguide-duckdb-", dir=config.temp_folder) as spill:
-        options: dict[str, str | int | float | list[str]] = {
-            "memory_limit": f"{config.memory_gb * 1000:.0f}MB",
-            "threads": config.threads,
-            "temp_directory": spill,
-        }
-        with duckdb.connect(config=options) as connection:
-            try:
-                for name, path in files.items():
-                    _view(connection, name, path.resolve())
-                for name, table in tables.items():
-                    connection.register(name, table)
-                _confine(connection, [str(path.resolve()) for path in files.values()])
-                types = [statement.type for statement in duckdb.extract_statements(query)]
-                if types != [duckdb.StatementType.SELECT]:
-                    got = ", ".join(kind.name for kind in types) or "an empty statement"
-                    raise RequestError(expected="one SELECT", got=got, do="Tables are read-only here.")
-                return _distinct(plain(_interruptible(connection, query)))
-            except duckdb.OutOfMemoryException as error:
-                raise _too_small(config, f"Ask for less, or free space in {Path(spill).parent}.") from error
-            except duckdb.PermissionException as error:
-                raise RequestError(
-                    expected=f"a SELECT over {known}",
-                    got="a query that reads other files",
-                    do="Bring other data in with `honeyguide init`.",
-                ) from error
-            except duckdb.Error as error:
-                raise RequestError(
-                    expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do="Correct the query."
-                ) from error
-
-
-def _view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    import duckdb
-
-    files = existing(path)
+    files = [_literally(file) for file in existing(paths)]
     try:
-        connection.read_parquet(files).create_view(name)
+        connection.read_parquet(files, union_by_name=len(files) > 1).create_view(name)
     except duckdb.Error as error:
         raise DataError(
-            expected=f"a Parquet file at {path}", got=str(error).splitlines()[0], do="Write the table anew."
+            expected=f"a Parquet file at {paths[0]}" if len(paths) == 1 else f"Parquet files in {paths[0].parent}",
+            got=str(error).splitlines()[0],
+            do="Write the table anew.",
         ) from error
+
+
+def _literally(file: str) -> str:
+    return re.sub(r"([\[*?])", r"[\1]", file)  # else letters of a path make a pattern
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
@@ -260,22 +328,37 @@ def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _interruptible(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    # The query runs beside this thread, which is then free to hear a Ctrl-C.
+def _interruptible(
+    connection: duckdb.DuckDBPyConnection, query: str, rows: int | None, timeout_s: float | None
+) -> Asked:
+    # The query runs beside this thread, which is then free to hear a Ctrl-C and to look at the clock.
     with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(lambda: _fetched(connection, query))
+        running = beside.submit(lambda: _fetched(connection, query, rows))
         try:
-            return running.result()
+            return running.result(timeout_s)
         except KeyboardInterrupt:
             connection.interrupt()
             raise
+        except TimeoutError as error:
+            connection.interrupt()
+            raise RequestError(
+                expected=f"an answer within {timeout_s:g} s", got="a query that takes longer",
+                do="Ask for less (a period, a sample), or allow more time.",
+            ) from error  # fmt: skip
 
 
-def _fetched(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+def _fetched(connection: duckdb.DuckDBPyConnection, query: str, rows: int | None) -> Asked:
     import pyarrow as pa
 
     reader = connection.execute(query).to_arrow_reader()
-    return pa.Table.from_batches(reader, reader.schema)
+    batches, fetched = [], 0
+    for batch in reader:
+        batches.append(batch)
+        fetched += batch.num_rows
+        if rows is not None and fetched > rows:
+            break
+    table = pa.Table.from_batches(batches, reader.schema)
+    return Asked(table.slice(0, rows), rows is not None and fetched > rows)
 
 
 def _distinct(table: pa.Table) -> pa.Table:

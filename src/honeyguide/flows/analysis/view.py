@@ -1,0 +1,116 @@
+"""What a view is, and where it finds what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ibis
+
+from honeyguide.intake.actions import impressions_among
+from honeyguide.schema.columns import Column
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, Table
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = [
+    "ALL_EVENTS",
+    "ALL_ITEMS",
+    "BASE",
+    "Scope",
+    "View",
+    "microseconds",
+    "monday",
+    "named",
+    "share",
+    "typed",
+    "whole",
+]
+
+ALL_EVENTS, ALL_ITEMS = "all_events", "all_items"
+
+_TYPES = {
+    "string": "string", "int32": "int32", "int64": "int64", "float64": "float64", "bool": "boolean", "date": "date",
+    "timestamp": "timestamp('UTC', 6)", "list<string>": "array<string>", "list<float64>": "array<float64>", "json": "string",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class View:
+    """A table that is computed when asked for. `of` makes its expression of what a scope holds; columns in order."""
+
+    name: str
+    meaning: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
+    of: Callable[[Scope], ir.Table]
+
+
+BASE: dict[str, Table] = {ALL_EVENTS: EVENTS, ALL_ITEMS: ITEMS, IMPRESSIONS.name: IMPRESSIONS}
+"""What all views begin with, and the tables whose columns these have."""
+
+
+class Scope:
+    """What a view may read: the three base tables, `[actions]`, and other views.
+
+    `by_name`: other views stay names (for engines that hold views); otherwise their expressions are put in.
+    `read` tells which were asked for.
+    """
+
+    def __init__(
+        self, tables: Mapping[str, ir.Table], views: Mapping[str, View], weights: Mapping[str, float], *, by_name: bool
+    ) -> None:
+        self.weights = dict(weights)
+        self.shown_actions = impressions_among(weights)
+        self.read: set[str] = set()
+        # The same types everywhere: one engine knows which columns may be null, another does not.
+        self._tables = {name: typed(BASE[name], table) for name, table in tables.items()}
+        self._views, self._by_name = views, by_name
+
+    def __getitem__(self, name: str) -> ir.Table:
+        self.read.add(name)
+        if name not in self._tables:
+            view = self._views[name]
+            self._tables[name] = named(view, name) if self._by_name else typed(view, view.of(self))
+        return self._tables[name]
+
+    def is_showing(self, action: Any) -> Any:
+        """Whether an event's action says that something was shown."""
+        return action.isin(self.shown_actions) if self.shown_actions else ibis.literal(False)
+
+    def weight(self, action: Any) -> Any:
+        """The weight of an event's action, 0 for one that `[actions]` does not know."""
+        told = [(name, float(weight)) for name, weight in self.weights.items() if weight]
+        return action.cases(*told, else_=0.0).cast("float64") if told else ibis.literal(0.0, "float64")
+
+
+def typed(view: View | Table, made: ir.Table) -> ir.Table:
+    """The declared columns in order, each in its declared type, on every engine."""
+    return made.select(**{column: made[column].cast(_TYPES[column.dtype]) for column in view.columns})
+
+
+def named(view: View | Table, name: str) -> ir.Table:
+    """The view or table as an engine will find it: by name, with its declared columns."""
+    return ibis.table({column: _TYPES[column.dtype] for column in view.columns}, name=name)
+
+
+def microseconds(later: Any, earlier: Any) -> Any:
+    """From one moment to another; exact on every engine."""
+    return later.delta(earlier, unit="microsecond")
+
+
+def whole(number: Any) -> Any:
+    """As int64. Ibis leaves out a cast to the type that it believes is there, and one engine counts in 32 bits."""
+    return number.cast("float64").cast("int64")
+
+
+def monday(day: Any) -> Any:
+    """The Monday of a date's week; through a moment, as one engine makes a moment of a truncated date."""
+    return day.cast("timestamp('UTC', 6)").truncate("W").date()
+
+
+def share(part: Any, whole: Any) -> Any:
+    """`part` / `whole`, null where there is no whole: engines differ on a division by zero."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
