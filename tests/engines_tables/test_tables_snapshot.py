@@ -71,22 +71,24 @@ def test_neighbouring_values_do_not_run_together():
 
 def test_versions_are_kept_found_restored_and_collected(tmp_path: Path):
     shots = Snapshots(tmp_path)
-    first = shots.write("events", pa.table({"n": [1]}))
+    first = shots.write("counts", pa.table({"n": [1]}))
     assert (first.rows, first.schema) == (1, {"n": "int64"})
-    assert shots.write("events", pa.table({"n": [1]})).id == first.id, "the same content writes nothing"
-    second = shots.write("events", pa.table({"n": [1, 2]}))
-    assert shots.current("events") == second
-    assert shots.path("events") == second.path
-    assert shots.read("events").to_pydict() == {"n": [1, 2]}
-    assert shots.read("events", first.id).to_pydict() == {"n": [1]}
-    assert [s.id for s in shots.history("events")] == [first.id, second.id]
-    assert json.loads(second.path.with_suffix(".json").read_text())["sha256"] == second.sha256
-    shots.restore("events", first.id)
-    third = shots.write("events", pa.table({"n": [3]}))
-    fourth = shots.write("events", pa.table({"n": [4]}))
-    assert shots.collect("events", keep=1, pinned=[first.id]) == [second.id, third.id]
-    assert [s.id for s in shots.history("events")] == [first.id, fourth.id]
-    assert shots.names() == ["events"]
+    assert shots.write("counts", pa.table({"n": [1]})).id == first.id, "the same content writes nothing"
+    second = shots.write("counts", pa.table({"n": [1, 2]}))
+    assert shots.current("counts") == second
+    assert shots.paths("counts") == second.paths == [second.path]
+    assert shots.read("counts").to_pydict() == {"n": [1, 2]}
+    assert shots.read("counts", first.id).to_pydict() == {"n": [1]}
+    assert [s.id for s in shots.history("counts")] == [first.id, second.id]
+    assert json.loads((tmp_path / "counts" / f"{second.id}.json").read_text())["sha256"] == second.sha256
+    assert second.sha256 == content_hash(pa.table({"n": [1, 2]}))
+    shots.restore("counts", first.id)
+    third = shots.write("counts", pa.table({"n": [3]}))
+    fourth = shots.write("counts", pa.table({"n": [4]}))
+    assert shots.collect("counts", keep=1, pinned=[first.id]) == [second.id, third.id]
+    assert [s.id for s in shots.history("counts")] == [first.id, fourth.id]
+    assert {p.name for p in (tmp_path / "counts").glob("*.parquet")} == {first.path.name, fourth.path.name}
+    assert shots.names() == ["counts"]
 
 
 def test_an_expression_and_its_rows_are_the_same_version(tmp_path: Path):
@@ -101,22 +103,22 @@ def test_an_expression_and_its_rows_are_the_same_version(tmp_path: Path):
 
 def test_what_is_not_there(tmp_path: Path):
     shots = Snapshots(tmp_path)
-    assert shots.find("events") is None
-    for call in (lambda: shots.current("events"), lambda: shots.read("events"), lambda: shots.version("events", "x")):
+    assert shots.find("counts") is None
+    for call in (lambda: shots.current("counts"), lambda: shots.read("counts"), lambda: shots.version("counts", "x")):
         with pytest.raises(NotFoundError):
             call()
     with pytest.raises(DataError):
         shots.write("../escape", pa.table({"n": [1]}))
-    path = shots.write("events", pa.table({"n": list(range(1000))})).path
+    path = shots.write("counts", pa.table({"n": list(range(1000))})).path
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError):
-        shots.read("events")
+        shots.read("counts")
 
 
 @pytest.mark.parametrize("expression", [False, True])
 def test_a_full_disk_keeps_the_version_in_force(tmp_path: Path, expression: bool):
     # A limit on the size of files makes the kernel refuse the write, as a full disk does.
-    Snapshots(tmp_path).write("events", pa.table({"n": [1]}))
+    Snapshots(tmp_path).write("counts", pa.table({"n": [1]}))
     code = f"""
 import numpy as np, pyarrow as pa
 from honeyguide.engines.tables.duckdb import DuckDBTables
@@ -126,7 +128,7 @@ from pathlib import Path
 engine = DuckDBTables()
 data = pa.table({{"n": np.random.default_rng(0).random(200_000)}})
 try:
-    Snapshots(Path({str(tmp_path)!r}), engine).write("events", engine.table(data) if {expression} else data)
+    Snapshots(Path({str(tmp_path)!r}), engine).write("counts", engine.table(data) if {expression} else data)
 except ResourceError as error:
     print("refused:", error)
 """
@@ -135,5 +137,5 @@ except ResourceError as error:
         [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, env=os.environ
     )
     assert done.stdout.startswith("refused:"), done.stderr
-    assert Snapshots(tmp_path).read("events").to_pydict() == {"n": [1]}
-    assert not list((tmp_path / "events").glob(".*"))
+    assert Snapshots(tmp_path).read("counts").to_pydict() == {"n": [1]}
+    assert not list((tmp_path / "counts").glob(".*.tmp"))

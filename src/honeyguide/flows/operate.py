@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -119,7 +119,7 @@ def sql(folder: Path, query: str) -> pa.Table:
 
     layout = Layout.open(folder)
     tables = Snapshots(layout.tables)
-    files = {name: tables.path(name) for name in tables.names()}
+    files: dict[str, Path | Sequence[Path]] = {name: tables.paths(name) for name in tables.names()}
     if layout.current.exists():
         folder_of = load_manifest(layout).folders.get(FEATURE_VALUES.name)
         if folder_of is not None:

@@ -15,6 +15,7 @@ Dtype = Literal[
     "float64",
     "bool",
     "timestamp",  # microseconds since the epoch, UTC
+    "date",  # a UTC day
     "list<string>",
     "list<float64>",
     "json",  # a string that holds one JSON document
@@ -78,6 +79,13 @@ PROPENSITY = Column(
 QUERY = Column("query", "string", "What the person typed.", nullable=True)
 CONTEXT = Column("context", "json", "Device, country and other facts of the moment.", nullable=True)
 
+CORRECTS = Column(
+    "corrects",
+    "string",
+    "The id of the same person's event whose place this row takes from its known_at on.",
+    nullable=True,
+)
+
 # Catalog
 TITLE = Column("title", "string", "The item's name as shown.", nullable=True)
 DESCRIPTION = Column("description", "string", "Free text about the item.", nullable=True)
@@ -99,6 +107,10 @@ DETAIL = Column("detail", "string", "The same for a person to read.", nullable=T
 RAW = Column("raw", "string", "The row as it came, as JSON or as the raw line.")
 LOAD_ID = Column("load_id", "string", "The load that met the row.")
 LOADED_AT = Column("loaded_at", "timestamp", "When the load ran.", unit="us UTC")
+MEANT_FOR = Column("meant_for", "string", "The table that the row was meant for.", nullable=True)
+REPLAYED_AT = Column(
+    "replayed_at", "timestamp", "When the row re-entered its table; null while it is held.", unit="us UTC", nullable=True
+)
 
 # Features, labels, training
 ENTITY = Column("entity", "string", "What a feature describes: user or item.")

@@ -28,6 +28,7 @@ class Table:
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     open: bool = False
+    day: Column | None = None  # snapshots are kept by the UTC day of this time
 
     def arrow(self) -> pa.Schema:
         """Arrow schema of the declared columns, in order."""
@@ -42,6 +43,7 @@ class Table:
             "float64": pa.float64(),
             "bool": pa.bool_(),
             "timestamp": pa.timestamp("us", tz="UTC"),
+            "date": pa.date32(),
             "list<string>": pa.list_(pa.string()),
             "list<float64>": pa.list_(pa.float64()),
             "json": pa.string(),
@@ -62,7 +64,9 @@ EVENTS = Table(
     (
         c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.ACTION, c.VALUE, c.HAPPENED_AT, c.KNOWN_AT,
         c.SURFACE, c.REQUEST_ID, c.SESSION_ID, c.EXPERIMENT, c.POSITION, c.PROPENSITY, c.QUERY, c.CONTEXT,
+        c.CORRECTS,
     ),
+    day=c.HAPPENED_AT,
 )  # fmt: skip
 ITEMS = Table(
     "items",
@@ -93,8 +97,10 @@ QUARANTINE = Table(
     "intake",
     "Rows that were refused, as they came, with the reason.",
     (c.LOAD_ID, c.SOURCE_FILE, c.ROW_NUMBER),
-    (c.LOAD_ID, c.SOURCE_FILE, c.ROW_NUMBER, c.REASON, c.DETAIL, c.RAW, c.LOADED_AT),
-)
+    (
+        c.LOAD_ID, c.SOURCE_FILE, c.ROW_NUMBER, c.REASON, c.DETAIL, c.RAW, c.LOADED_AT, c.MEANT_FOR, c.REPLAYED_AT,
+    ),
+)  # fmt: skip
 FEATURE_VALUES = Table(
     "feature_values",
     "features",
@@ -154,6 +160,7 @@ IMPRESSIONS = Table(
         c.REQUEST_ID, c.USER_ID, c.SURFACE, c.HAPPENED_AT, c.POLICY_VERSION, c.BUILD_ID, c.EXPERIMENT, c.QUERY,
         c.CONTEXT, c.SHOWN_ITEMS, c.SHOWN_PROPENSITIES, c.LIST_PROPENSITY, c.STAGE_US, c.FALLBACK,
     ),
+    day=c.HAPPENED_AT,
 )  # fmt: skip
 DECISIONS = Table(
     "decisions",

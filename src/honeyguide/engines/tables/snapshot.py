@@ -1,36 +1,44 @@
-"""Versions of tables in a folder: Parquet files and JSON manifests, published by atomic renames.
+"""Versions of tables in a folder: Parquet parts and JSON manifests, published by atomic renames.
 
-Layout: `<folder>/<name>/<id>.parquet`, `<id>.json` and `CURRENT`, which holds the id in force. An id is the moment of
-writing and the head of the content hash, so that ids sort by time and two writers never meet.
+Layout: `<folder>/<name>/<part>.parquet`, `<id>.json` (a version: the parts it is made of) and `CURRENT`, which holds
+the id in force. A part is named after its content and belongs to every version that lists it, so that a version costs
+what it changes. An id is the moment of writing and the head of the content hash, so that ids sort by time and two
+writers never meet.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from honeyguide.contracts import TablesEngine
-from honeyguide.engines.tables.arrow import plain, plain_type, publish, published, refusals, staged
+from honeyguide.engines.tables.arrow import published, refusals
+from honeyguide.engines.tables.content import content_hash
+from honeyguide.engines.tables.forgotten import Forgotten
+from honeyguide.engines.tables.parts import Part, file_rows, file_schema
+from honeyguide.engines.tables.writer import PartWriter, is_abandoned, sync
 from honeyguide.errors import DataError, NotFoundError
+from honeyguide.schema.columns import HAPPENED_AT
+from honeyguide.schema.tables import TABLES
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-__all__ = ["Snapshot", "Snapshots", "content_hash"]
+__all__ = ["Part", "PartWriter", "Snapshot", "Snapshots", "content_hash"]
 
 _CURRENT = "CURRENT"
-_BATCH_ROWS = 131_072
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_ORPHAN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,61 +47,131 @@ class Snapshot:
 
     id: str
     name: str
-    path: Path
+    parts: tuple[Part, ...]  # by day in order of time, else in order of arrival; never empty
     rows: int
-    sha256: str  # of the content, see `content_hash`
+    sha256: str  # of the content: that of the only part, else of the parts' days and hashes
     created_at: str  # ISO 8601, UTC
     schema: dict[str, str]  # column -> Arrow type
+    by_day: bool = False
+    logs: dict[str, int] = field(default_factory=dict)  # log's name -> offset up to which it is in this version
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in order."""
+        return [part.path for part in self.parts]
+
+    @property
+    def path(self) -> Path:
+        """The file of a version that is one. DataError if it is several: read `paths`."""
+        if len(self.parts) != 1:
+            raise DataError(
+                expected=f"{self.name!r} in one file", got=f"{len(self.parts)} files", do="Read all of its `paths`."
+            )
+        return self.parts[0].path
 
 
 class Snapshots:
     """A folder of versioned tables. Readers see a whole version or the one before, whatever happens to the writer.
 
-    `engine` is needed only to write Ibis expressions; they are run to a file, never held in memory.
+    Tables of `schema.tables` that name a `day` column are kept by UTC day. A person who was erased (`forgotten`) enters
+    no table again. `engine` is needed only to write Ibis expressions; they are run to a file, never held in memory.
     """
 
     def __init__(self, folder: Path, engine: TablesEngine | None = None) -> None:
         self.folder = Path(folder)
+        self.forgotten = Forgotten(self.folder)
         self._engine = engine
 
-    def write(self, name: str, data: pa.Table | ir.Table) -> Snapshot:
+    # ------------------------------------------------------------------------------------------------ writing
+
+    def write(self, name: str, data: pa.Table | ir.Table, *, by_day: bool | None = None) -> Snapshot:
         """Write a version and put it in force. If the content is that of the version in force, nothing is written.
 
         Raises ResourceError on a full disk; the version in force stays.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        if not _NAME.fullmatch(name):
-            raise DataError(expected="a table name of a-z, 0-9, _ . -", got=repr(name), do="Rename the table.")
-        place = self.folder / name
-        with refusals(str(place)):
-            place.mkdir(parents=True, exist_ok=True)
-        # The file is named after its content, which is known only once it is written.
-        with staged(place / "data") as temporary:
+        with self.appender(name, replace=True, by_day=by_day) as writer:
             if isinstance(data, pa.Table):
-                with temporary.open("wb") as sink:
-                    pq.write_table(plain(data), sink, compression="zstd")
+                writer.add(data)
             elif self._engine is None:
                 raise DataError(expected="an Arrow table", got="an expression", do="Give Snapshots an engine.")
             else:
+                temporary = writer.folder / "expression.parquet"
                 self._engine.write(data, temporary)
-            with pq.ParquetFile(temporary) as file:
-                sha256 = content_hash(file)
-                rows = file.metadata.num_rows
-                schema = {field.name: str(plain_type(field.type)) for field in file.schema_arrow}
-            current = self.find(name)
-            if current is not None and current.sha256 == sha256:
-                return current
-            now = dt.datetime.now(dt.UTC)
-            identity = f"{now:%Y%m%dT%H%M%S%f}-{sha256[:12]}"
-            path = place / f"{identity}.parquet"
-            snapshot = Snapshot(identity, name, path, rows, sha256, now.isoformat(), schema)
-            publish(temporary, path)
-        manifest = asdict(snapshot) | {"path": path.name}
-        self._put(place / f"{identity}.json", json.dumps(manifest, indent=2, ensure_ascii=False))
+                for table in file_rows([temporary]):
+                    writer.add(table)
+        return writer.snapshot
+
+    @contextmanager
+    def appender(
+        self, name: str, *, replace: bool = False, by_day: bool | None = None, logs: Mapping[str, int] | None = None
+    ) -> Iterator[PartWriter]:
+        """Write a version piece by piece, in bounded memory: `with tables.appender("events") as w: w.add(batch)`.
+
+        At the end of the block the rows added, and unless `replace` those of the version in force at that moment, are
+        put in force as one version (`w.snapshot`); parts that stay as they are stay shared. If the block raises,
+        nothing has happened. by_day: default: as `schema.tables` says, else as the version in force. logs: offsets of
+        logs that are in the rows from now on; what is not named stays. One process commits at a time, others wait.
+        """
+        declared, had = TABLES.get(name), self.find(name)
+        if by_day is None:
+            by_day = declared.day is not None if declared is not None else had is not None and had.by_day
+        writer = PartWriter(
+            self._place(name),
+            declared.arrow() if declared is not None else None,
+            ((declared.day if declared is not None else None) or HAPPENED_AT) if by_day else None,
+            self.forgotten,
+            extra=declared is None or declared.open,
+        )
+        try:
+            yield writer
+            with self.locked(name):
+                current = self.find(name)
+                had = None if replace else current
+                parts, schema = writer.parts(had.parts if had else (), had.schema if had else {})
+                writer.snapshot = self._put_in_force(name, current, parts, schema, by_day, logs)
+        finally:
+            writer.close()
+
+    def rewrite(self, name: str, parts: tuple[Part, ...], logs: Mapping[str, int] | None = None) -> Snapshot:
+        """Put in force a version of these parts, some of the version in force; the caller holds `locked`."""
+        current = self.current(name)
+        return self._put_in_force(name, current, parts, current.schema, current.by_day, logs)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """A block in which no other process puts a version of the table in force. Does not nest."""
+        place = self._place(name)
+        with refusals(str(place)), (place / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _put_in_force(
+        self, name: str, current: Snapshot | None, parts: tuple[Part, ...], schema: dict[str, str], by_day: bool,
+        logs: Mapping[str, int] | None,
+    ) -> Snapshot:  # fmt: skip
+        place = self.folder / name
+        known = {} if current is None else current.logs
+        offsets = {**known, **(logs or {})}
+        sha256 = parts[0].sha256 if len(parts) == 1 else _hash_of_parts(parts, schema)
+        if current is not None and current.sha256 == sha256 and current.by_day == by_day and known == offsets:
+            return current
+        now = dt.datetime.now(dt.UTC)
+        identity = f"{now:%Y%m%dT%H%M%S%f}-{sha256[:12]}"
+        rows = sum(part.rows for part in parts)
+        made = Snapshot(identity, name, parts, rows, sha256, now.isoformat(), schema, by_day, offsets)
+        sync(part.path for part in parts if current is None or part not in current.parts)
+        manifest = {
+            "id": made.id, "name": name, "rows": rows, "sha256": sha256, "created_at": made.created_at,
+            "schema": schema, "by_day": by_day, "logs": offsets,
+            "parts": [{"path": p.path.name, "day": p.day, "rows": p.rows, "sha256": p.sha256} for p in parts],
+        }  # fmt: skip
+        self._put(place / f"{identity}.json", json.dumps(manifest, indent=1, ensure_ascii=False))
         self._put(place / _CURRENT, identity)
-        return snapshot
+        return made
+
+    # ------------------------------------------------------------------------------------------------ reading
 
     def current(self, name: str) -> Snapshot:
         """The version in force. NotFoundError if the table was never written."""
@@ -108,29 +186,38 @@ class Snapshots:
         return self.version(name, pointer.read_text().strip()) if pointer.is_file() else None
 
     def version(self, name: str, identity: str) -> Snapshot:
-        """One version by its id. NotFoundError if it is not there."""
-        manifest = self.folder / name / f"{identity}.json"
-        path = self.folder / name / f"{identity}.parquet"
-        if not manifest.is_file() or not path.is_file():
-            raise NotFoundError(
-                expected=f"version {identity} of {name!r}", got="no such version", do=f"See the ids in {path.parent}."
-            )
-        return Snapshot(**json.loads(manifest.read_text(encoding="utf-8")) | {"path": path})
+        """One version by its id. NotFoundError if it is not there, or lacks one of its files."""
+        place = self.folder / name
+        manifest = place / f"{identity}.json"
+        if manifest.is_file():
+            snapshot = _snapshot(place, json.loads(manifest.read_text(encoding="utf-8")))
+            if all(part.path.is_file() for part in snapshot.parts):
+                return snapshot
+        raise NotFoundError(
+            expected=f"version {identity} of {name!r}", got="no such version", do=f"See the ids in {place}."
+        )
 
-    def path(self, name: str, identity: str | None = None) -> Path:
-        """The Parquet file of a version (default: the one in force)."""
-        return (self.current(name) if identity is None else self.version(name, identity)).path
+    def paths(self, name: str, identity: str | None = None) -> list[Path]:
+        """The Parquet files of a version (default: the one in force), in order."""
+        return (self.current(name) if identity is None else self.version(name, identity)).paths
 
-    def read(self, name: str, identity: str | None = None) -> pa.Table:
-        """The rows of a version (default: the one in force). DataError if the file is broken."""
+    def read(self, name: str, identity: str | None = None, *, columns: Collection[str] | None = None) -> pa.Table:
+        """The rows of a version (default: the one in force), or some columns of them. DataError if a file is broken."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        path = self.path(name, identity)
-        try:
-            return plain(pq.read_table(path))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(expected=f"a readable {path}", got=str(error), do="Build the table anew.") from error
+        snapshot = self.current(name) if identity is None else self.version(name, identity)
+        tables = list(file_rows(snapshot.paths, _names(columns), 1 << 20))
+        if tables:
+            return pa.concat_tables(tables)
+        empty = file_schema(snapshot.paths[0]).empty_table()
+        return empty if columns is None else empty.select(_names(columns))
+
+    def scan(
+        self, name: str, identity: str | None = None, *, columns: Collection[str] | None = None, rows: int = 131_072
+    ) -> Iterator[pa.Table]:
+        """The same in pieces of at most `rows` rows, in order; never more than one piece in memory."""
+        snapshot = self.current(name) if identity is None else self.version(name, identity)
+        return file_rows(snapshot.paths, _names(columns), rows)
 
     def names(self) -> list[str]:
         """Tables that have a version in force."""
@@ -138,7 +225,13 @@ class Snapshots:
 
     def history(self, name: str) -> list[Snapshot]:
         """All versions, oldest first."""
-        return [self.version(name, manifest.stem) for manifest in sorted((self.folder / name).glob("*.json"))]
+        place = self.folder / name
+        return [
+            _snapshot(place, json.loads(manifest.read_text(encoding="utf-8")))
+            for manifest in sorted(place.glob("*.json"))
+        ]
+
+    # ------------------------------------------------------------------------------------------------ keeping
 
     def restore(self, name: str, identity: str) -> Snapshot:
         """Put an earlier version back in force."""
@@ -146,107 +239,60 @@ class Snapshots:
         self._put(self.folder / name / _CURRENT, identity)
         return snapshot
 
-    def collect(self, name: str, keep: int = 3, pinned: Collection[str] = ()) -> list[str]:
-        """Delete old versions; returns their ids.
+    def collect(
+        self, name: str, keep: int = 3, pinned: Collection[str] = (), *, orphans_after_s: float = _ORPHAN_S
+    ) -> list[str]:
+        """Delete old versions, and the parts that no version lists any more; returns the versions' ids.
 
-        The newest `keep`, the version in force and the `pinned` ids stay. Half-written files of dead writers go too.
+        The newest `keep`, the version in force and the `pinned` ids stay. What a writer who died left goes once it is
+        `orphans_after_s` old: a living one may still be about to list it.
         """
-        ids = [snapshot.id for snapshot in self.history(name)]
-        safe = {*ids[max(0, len(ids) - keep) :], self.current(name).id, *pinned}
-        gone = [identity for identity in ids if identity not in safe]
         place = self.folder / name
-        for identity in gone:
-            # The manifest first: without one, the data file is nobody's.
-            (place / f"{identity}.json").unlink(missing_ok=True)
-            (place / f"{identity}.parquet").unlink(missing_ok=True)
-        an_hour_ago = dt.datetime.now().timestamp() - 3600
-        orphans = [*place.glob(".*.tmp"), *(p for p in place.glob("*.parquet") if not p.with_suffix(".json").exists())]
-        for orphan in orphans:
-            if orphan.stat().st_mtime < an_hour_ago:
-                orphan.unlink(missing_ok=True)
+        with self.locked(name):
+            versions = self.history(name)
+            ids = [snapshot.id for snapshot in versions]
+            safe = {*ids[max(0, len(ids) - keep) :], self.current(name).id, *pinned}
+            gone = [identity for identity in ids if identity not in safe]
+            kept = {part.path.name for snapshot in versions if snapshot.id in safe for part in snapshot.parts}
+            had = {part.path.name for snapshot in versions for part in snapshot.parts}
+            for identity in gone:
+                # The manifest first: without one, a part is nobody's.
+                (place / f"{identity}.json").unlink(missing_ok=True)
+            before = dt.datetime.now().timestamp() - orphans_after_s
+            for path in (*place.glob("*.parquet"), *place.glob(".*.tmp"), *place.glob(".*.part")):
+                if path.is_dir():
+                    if is_abandoned(path):
+                        shutil.rmtree(path, ignore_errors=True)
+                elif path.name not in kept and (path.name in had or path.stat().st_mtime < before):
+                    path.unlink(missing_ok=True)
         return gone
+
+    def _place(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise DataError(expected="a table name of a-z, 0-9, _ . -", got=repr(name), do="Rename the table.")
+        place = self.folder / name
+        with refusals(str(place)):
+            place.mkdir(parents=True, exist_ok=True)
+        return place
 
     def _put(self, path: Path, text: str) -> None:
         with published(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def content_hash(data: pa.Table | pq.ParquetFile) -> str:
-    """SHA-256 of what a table says: names, plain types, and the values in row order.
-
-    Independent of row groups, chunks, compression, dictionary coding, metadata and time. Every NaN counts as the same.
-    A Parquet file is streamed, never held whole.
-    """
-    import pyarrow as pa
-
-    if isinstance(data, pa.Table):
-        table = plain(data)
-        schema, batches = table.schema, iter(table.to_batches(max_chunksize=_BATCH_ROWS))
-    else:
-        schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in data.schema_arrow])
-        batches = (
-            batch
-            for raw in data.iter_batches(_BATCH_ROWS)
-            for batch in plain(pa.Table.from_batches([raw])).to_batches()
-        )
-    columns = [_Digest() for _ in schema]
-    for batch in batches:
-        for digest, column in zip(columns, batch.columns, strict=True):
-            digest.update(column)
-    head = json.dumps([[field.name, str(field.type)] for field in schema], ensure_ascii=False)
-    return hashlib.sha256("\n".join([head, *(digest.hex() for digest in columns)]).encode()).hexdigest()
+def _names(columns: Collection[str] | None) -> list[str] | None:
+    return None if columns is None else [str(column) for column in columns]
 
 
-class _Digest:
-    """Running digest of one column: validity, lengths and values each in a stream of its own.
-
-    A stream is a plain concatenation over rows, so where one batch ends and the next begins leaves no trace.
-    """
-
-    def __init__(self) -> None:
-        self._streams: list[hashlib._Hash] = []
-
-    def hex(self) -> str:
-        """The streams' digests, in order."""
-        return " ".join(stream.hexdigest() for stream in self._streams)
-
-    def update(self, column: pa.Array) -> None:
-        """Add the rows of one array."""
-        for at, data in enumerate(_streams(column)):
-            if at == len(self._streams):
-                self._streams.append(hashlib.sha256())
-            self._streams[at].update(data)
+def _snapshot(place: Path, manifest: dict[str, Any]) -> Snapshot:
+    if "parts" not in manifest:  # as versions before 0.2 wrote it: one file, named after the version
+        part = Part(place / manifest["path"], "", manifest["rows"], manifest["sha256"])
+        del manifest["path"]
+        return Snapshot(parts=(part,), **manifest)
+    parts = tuple(Part(place / one["path"], one["day"], one["rows"], one["sha256"]) for one in manifest.pop("parts"))
+    return Snapshot(parts=parts, **manifest)
 
 
-def _streams(column: pa.Array) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as t
-
-    yield np.ascontiguousarray(column.is_valid().to_numpy(zero_copy_only=False)).view(np.uint8).data
-    kind = column.type
-    if t.is_string(kind) or t.is_binary(kind):
-        yield pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64).data
-        filled = pc.fill_null(column, "" if t.is_string(kind) else b"")
-        start, end = np.frombuffer(filled.buffers()[1], np.int32)[[filled.offset, filled.offset + len(filled)]]
-        data = filled.buffers()[2]
-        yield memoryview(b"" if data is None else data)[int(start) : int(end)]
-    elif t.is_list(kind):
-        yield pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64).data
-        yield from _streams(pc.list_flatten(column))
-    elif t.is_struct(kind):
-        for child in column.flatten():
-            yield from _streams(child)
-    elif t.is_floating(kind):
-        values = pc.fill_null(column, pa.scalar(0, kind)).to_numpy(zero_copy_only=False)
-        yield np.where(np.isnan(values), np.array(np.nan, values.dtype), values).data
-    elif t.is_boolean(kind):
-        yield pc.fill_null(column, False).to_numpy(zero_copy_only=False).view(np.uint8).data
-    elif t.is_null(kind):
-        return
-    elif t.is_integer(kind) or t.is_temporal(kind):
-        width = kind.bit_width
-        whole = column.view(pa.int64() if width == 64 else pa.int32()) if t.is_temporal(kind) else column
-        yield pc.fill_null(whole, 0).to_numpy(zero_copy_only=False).data
-    else:
-        yield from _streams(column.cast(pa.string()))
+def _hash_of_parts(parts: tuple[Part, ...], schema: Mapping[str, str]) -> str:
+    said = json.dumps([dict(schema), [[part.day, part.sha256] for part in parts]], ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()
