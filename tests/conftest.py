@@ -13,6 +13,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from honeyguide.contracts import TablesEngine
+    from honeyguide.engines.tables.spark import SparkTables
+
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 os.environ.setdefault("RICH_NO_COLOR", "1")
 
@@ -71,3 +74,26 @@ def page(browser: Browser) -> Iterator[Page]:
 def java() -> str:
     """Path of Java, for Spark."""
     return needs("the Spark test", "java")
+
+
+@pytest.fixture(scope="session")
+def cluster(java: str) -> Iterator[SparkTables]:
+    """Tables on Spark, on a cluster of two executor processes."""
+    from honeyguide.engines.tables.spark import SparkConfig, SparkTables
+
+    limits = {"spark.executor.memory": "512m"}
+    config = SparkConfig(master="local-cluster[2,1,1024]", driver_memory_gb=1, shuffle_partitions=4, options=limits)
+    with SparkTables(config) as tables:
+        yield tables
+
+
+@pytest.fixture(params=["duckdb", pytest.param("spark", marks=pytest.mark.heavy)])
+def engine(request: pytest.FixtureRequest) -> Iterator[TablesEngine]:
+    """Each engine in turn: what a test of it says must hold of both."""
+    if request.param == "spark":
+        yield request.getfixturevalue("cluster")
+        return
+    from honeyguide.engines.tables.duckdb import DuckDBTables
+
+    with DuckDBTables() as tables:
+        yield tables

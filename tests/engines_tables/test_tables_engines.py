@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import ibis
@@ -13,30 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from honeyguide.contracts import TablesEngine
 from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 from honeyguide.engines.tables.snapshot import content_hash
 from honeyguide.engines.tables.sqlite_file import read_sqlite
 from honeyguide.errors import DataError, ResourceError
-
-
-@pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.heavy)])
-def engine(request: pytest.FixtureRequest) -> Iterator[TablesEngine]:
-    made: TablesEngine = DuckDBTables() if request.param == "duckdb" else cluster(request)
-    yield made
-    made.close()
-
-
-def cluster(request: pytest.FixtureRequest) -> TablesEngine:
-    """Spark on a cluster of two executor processes."""
-    request.getfixturevalue("java")
-    from honeyguide.engines.tables.spark import SparkConfig, SparkTables
-
-    return SparkTables(SparkConfig(
-        master="local-cluster[2,1,1024]", driver_memory_gb=1, shuffle_partitions=4,
-        options={"spark.executor.memory": "512m"},
-    ))  # fmt: skip
-
 
 ROWS = pa.table(
     {
