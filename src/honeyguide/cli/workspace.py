@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,13 @@ from honeyguide.cli.common import Dir, Json, Map, examples
 __all__ = ["app"]
 
 app = typer.Typer()
+
+
+class Engine(StrEnum):
+    """The engines of `[engine]`."""
+
+    duckdb = "duckdb"
+    spark = "spark"
 
 
 @app.command(
@@ -61,14 +69,20 @@ def check(
     render.checked(run(target, mapping=mapping_of(mapping or [])), as_json=as_json)
 
 
-@app.command(epilog=examples("honeyguide build shop"))
-def build(folder: Dir, as_json: Json = False) -> None:
+@app.command(epilog=examples("honeyguide build shop", "honeyguide build shop --engine spark"))
+def build(
+    folder: Dir,
+    engine: Annotated[
+        Engine | None, typer.Option(help="Where tables are computed, if not as [engine] of honeyguide.toml says.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Features, retrievers, ranker, indexes: a versioned build. A second run redoes only what changed."""
     from honeyguide.flows import render
     from honeyguide.flows.build import build as run
 
     with render.progress(quiet=as_json) as progress:
-        report = run(folder, progress=progress)
+        report = run(folder, engine=None if engine is None else engine.value, progress=progress)
     render.built(report, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from honeyguide import __version__
 from honeyguide.contracts import Interactions, Progress
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.tables.choice import EngineName, tables_engine
 from honeyguide.engines.tasks.steps import (
     StepResult,
     Steps,
@@ -90,19 +92,23 @@ class Prepared:
         return frozenset(head.name for head in self.config.heads)
 
 
-def prepare(layout: Layout, progress: Progress, config: WorkspaceConfig | None = None) -> Prepared:
-    """Read configuration, tables and log."""
+def prepare(
+    layout: Layout, progress: Progress, config: WorkspaceConfig | None = None, *, engine: EngineName | None = None
+) -> Prepared:
+    """Read configuration, tables and log, on the engine named or the configured one."""
     config = config or WorkspaceConfig.load(layout.config)
     for spec in config.sources:
         load_plugin(spec.use)
     log = SqliteLog(layout.log) if layout.log.exists() else None
-    try:
-        progress("tables", 0, 1)
-        data = load(layout, config, log)
-        progress("tables", 1, 1)
-    finally:
+    chosen = config.engine if engine is None else config.engine.model_copy(update={"tables": engine})
+    with ExitStack() as opened:
         if log is not None:
-            log.close()
+            opened.callback(log.close)
+        tables = tables_engine(chosen, layout.scratch)
+        opened.callback(tables.close)
+        progress("tables", 0, 1)
+        data = load(layout, config, tables, log)
+        progress("tables", 1, 1)
     features = features_of(config, data)
     for surface in config.surfaces.values():
         # A utility that names an unknown head is refused before anything is learnt.
@@ -137,13 +143,16 @@ def label_cut(events: Interactions) -> int:
     return global_split(events, (0.8, 0.1, 0.1)).test_at
 
 
-def build(folder: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Make a build and put it in service; returns the report of `honeyguide build`."""
+def build(folder: Path | str, *, engine: EngineName | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Make a build and put it in service; returns the report of `honeyguide build`.
+
+    engine: where tables are computed, if not as `[engine]` says. It changes no artifact.
+    """
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
     started = time.perf_counter()
     with only_process(layout.lock, "build"), disk_errors(layout.root):
-        prepared = prepare(layout, tell)
+        prepared = prepare(layout, tell, engine=engine)
         data, learner, steps = prepared.data, prepared.learner, prepared.steps
         events = data.interactions
         cut = label_cut(events)

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from honeyguide.contracts import BoolArray
+from honeyguide.engines.tables.choice import EngineConfig
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
 from honeyguide.ranking.heads import HeadConfig
@@ -71,6 +72,7 @@ class WorkspaceConfig(_Closed):
     version: Literal[1] = 1
     name: str = "workspace"
     seed: int = Field(default=42, ge=0, lt=2**31)
+    engine: EngineConfig = EngineConfig()
     clock: ClockConfig = ClockConfig()
     actions: dict[str, float] = {}
     had: tuple[str, ...] = ()  # actions by which a person has had an item; (): every action with a weight above 0

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from honeyguide.contracts import I32, CatalogView, EventLog, Interactions
+from honeyguide.contracts import I32, CatalogView, EventLog, Interactions, TablesEngine
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import DataError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.tables import PLACE, events_of, first_seen, in_schema, ordered
 from honeyguide.intake.catalog import bare_items, catalog_view, put_items
 from honeyguide.intake.events import from_log, interactions
 from honeyguide.schema import columns as c
@@ -22,9 +23,10 @@ from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
 from honeyguide.schema.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["Dataset", "Segments", "load", "read_log", "typed"]
+__all__ = ["Dataset", "Segments", "events_expression", "load", "read_log", "typed"]
 
 _PAGE = 50_000
 
@@ -96,33 +98,47 @@ def typed(tables: Snapshots, table: Table) -> pa.Table:
     return tables.read(table.name).cast(schema) if tables.find(table.name) else schema.empty_table()
 
 
-def load(layout: Layout, config: WorkspaceConfig, log: EventLog | None = None) -> Dataset:
+def events_expression(engine: TablesEngine, tables: Snapshots, payloads: Sequence[bytes]) -> ir.Table | None:
+    """Events of the newest snapshot and of the log since, each once, with their places; None if there are none."""
+    import pyarrow as pa
+
+    parts: list[ir.Table | None] = [None, None]
+    if tables.find(EVENTS.name) and tables.current(EVENTS.name).rows:
+        files = tables.current(EVENTS.name).paths
+        parts[0] = in_schema(engine.parquet(files, EVENTS.name, numbered=PLACE), EVENTS)
+    if payloads:
+        rows = from_log(payloads)
+        placed = rows.append_column(PLACE, pa.array(np.arange(rows.num_rows)))
+        parts[1] = in_schema(engine.table(placed, "log"), EVENTS)
+    return events_of(*parts) if any(part is not None for part in parts) else None
+
+
+def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: EventLog | None = None) -> Dataset:
     """The newest snapshots of Events, Items and Users with the log's events and item changes folded in."""
     import pyarrow as pa
 
     tables = Snapshots(layout.tables)
-    events, items, users = (typed(tables, table) for table in (EVENTS, ITEMS, USERS))
+    items, users = (typed(tables, table) for table in (ITEMS, USERS))
     snapshots = {
         name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)
     }
     offset = log.head() if log is not None else 0
-    if log is not None and offset:
-        since = read_log(log, offset)
-        if since["item"]:
-            items = put_items(items, since["item"])
-        if since["event"]:
-            events = pa.concat_tables([events, from_log(since["event"])])
-            at = events[c.HAPPENED_AT].cast(pa.int64()).to_numpy()
-            events = events.take(pa.array(np.argsort(at, kind="stable")))
-            items = pa.concat_tables([items, bare_items(events, items[c.ITEM_ID])])
-    if not events.num_rows:
+    since = read_log(log, offset) if log is not None else {"event": [], "item": []}
+    if since["item"]:
+        items = put_items(items, since["item"])
+    log_of_events = events_expression(engine, tables, since["event"])
+    if log_of_events is None:
         raise DataError(
             expected=f"events in {layout.root}",
             got="none",
             do="Load some with `honeyguide init`, or post them to /v1/events.",
         )
+    strange = engine.arrow(first_seen(log_of_events, c.ITEM_ID, engine.table(items.select([c.ITEM_ID]))))
+    items = pa.concat_tables([items, bare_items(strange, items[c.ITEM_ID])])
+    newcomers = engine.arrow(first_seen(log_of_events, c.USER_ID, engine.table(users.select([c.USER_ID]))))
+    people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
+    events = engine.arrow(ordered(log_of_events))
     catalog = catalog_view(items)
-    people = Vocabulary(dict.fromkeys([*users[c.USER_ID].to_pylist(), *events[c.USER_ID].unique().to_pylist()]))
     return Dataset(
         interactions=interactions(events, people, catalog.items, config.actions),
         catalog=catalog,

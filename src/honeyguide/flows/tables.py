@@ -14,7 +14,20 @@ from honeyguide.schema import columns as c
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["AT_US", "DID", "PLACE", "VALUE_OF", "events_of", "first_seen", "label_rows", "microseconds", "ordered"]
+    from honeyguide.schema.tables import Table
+
+__all__ = [
+    "AT_US",
+    "DID",
+    "PLACE",
+    "VALUE_OF",
+    "events_of",
+    "first_seen",
+    "in_schema",
+    "label_rows",
+    "microseconds",
+    "ordered",
+]
 
 # Columns that live inside the expressions only.
 PLACE = "place_"
@@ -33,6 +46,16 @@ def microseconds(at: Any) -> Any:
     import ibis
 
     return at.delta(ibis.timestamp("1970-01-01T00:00:00+00:00", timezone="UTC"), unit="microsecond").cast("int64")
+
+
+def in_schema(rows: ir.Table, table: Table) -> ir.Table:
+    """The table's declared columns in order (then a `PLACE`); null where an older file has no such column."""
+    import ibis
+
+    place = [PLACE] if PLACE in rows.columns else []
+    types = {str(column): ibis.schema(table.arrow())[column] for column in table.columns}
+    told = {name: rows[name] if name in rows.columns else ibis.null(kind) for name, kind in types.items()}
+    return rows.select(**told, **{name: rows[name] for name in place})
 
 
 # ---------------------------------------------------------------------------------------------------- the events
