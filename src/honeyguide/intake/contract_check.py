@@ -243,15 +243,15 @@ class ContractCheck:
         yield from self._of_rates()
 
     def _of_time(self, totals: Totals) -> Iterator[Breach]:
-        contract, newest = self.contract, self.profile.columns.get(c.HAPPENED_AT)
-        if contract is None or newest is None or newest.high is None:
+        contract = self.contract
+        if contract is None:
             return
-        age_h = (self._now_us - newest.high) / HOUR_US
-        if contract.freshness is not None and age_h > contract.freshness.max_age_hours:
-            detail = (
-                f"The newest event is {_ago(age_h)} old; the contract allows {_ago(contract.freshness.max_age_hours)}."
-            )
-            yield Breach("stale", contract.freshness.severity, detail)
+        newest = self.profile.columns.get(c.HAPPENED_AT, ColumnProfile()).high
+        if contract.freshness is not None and newest is not None:
+            age_h, most = (self._now_us - newest) / HOUR_US, contract.freshness.max_age_hours
+            if age_h > most:
+                detail = f"The newest event is {_ago(age_h)} old; the contract allows {_ago(most)}."
+                yield Breach("stale", contract.freshness.severity, detail)
         cut = cut_off(self.profile.hours, self._past.hours, now_us=self._now_us)
         if contract.last_day is not None and cut is not None:
             detail = (
