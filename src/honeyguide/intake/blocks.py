@@ -19,7 +19,7 @@ from honeyguide.errors import DataError, ResourceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BLOCK_BYTES", "LINE_LIMIT_BYTES", "Lines", "blocks", "json_lines", "opened"]
+__all__ = ["BLOCK_BYTES", "LINE_LIMIT_BYTES", "Lines", "blocks", "json_lines", "lines_of", "opened", "taken"]
 
 BLOCK_BYTES = 16 << 20
 LINE_LIMIT_BYTES = 256 << 20
@@ -63,12 +63,13 @@ def json_lines(path: Path) -> Iterator[Lines]:
     """
     number = 0
     for block in blocks(Path(path)):
-        lines, number = _lines(block, number)
+        lines, number = lines_of(block, number)
         if len(lines):
             yield lines
 
 
-def _lines(block: bytes, before: int) -> tuple[Lines, int]:
+def lines_of(block: bytes, before: int) -> tuple[Lines, int]:
+    """The lines of a block that begins after line `before`, and the number of its last."""
     flat = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(flat == 10)
     if not block.endswith(b"\n"):
@@ -92,7 +93,7 @@ def blocks(path: Path, *, size: int = BLOCK_BYTES, mark: bytes = b"\n") -> Itera
         rest = b""
         first = True
         while True:
-            data = _read(path, file, size)
+            data = taken(path, file, size)
             if first:
                 data, first = data.removeprefix(codecs.BOM_UTF8), False
             if not data:
@@ -132,7 +133,8 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def _read(path: Path, file: IO[bytes], size: int) -> bytes:
+def taken(path: Path, file: IO[bytes], size: int) -> bytes:
+    """Up to `size` bytes. Raises DataError where a gzip file breaks off."""
     try:
         return file.read(size)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

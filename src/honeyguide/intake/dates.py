@@ -42,16 +42,17 @@ _NAMED = (
 
 class Written(NamedTuple):
     """Cells as moments: microseconds (0 where not `readable`). `ambiguous`: a cell of a column whose slash dates may be
-    day first or month first; none of those is readable then."""
+    day first or month first; none of those is readable then. `day_first`: how they were read, None if there are none."""
 
     us: Whole
     readable: Mask
     forms: list[str]  # what was met, for a person
     ambiguous: str | None
+    day_first: bool | None = None
 
 
-def written(words: pa.Array) -> Written:
-    """Read a column of strings (no nulls)."""
+def written(words: pa.Array, day_first: bool | None = None) -> Written:
+    """Read a column of strings (no nulls). `day_first` holds what an earlier part of the column has told."""
     n = len(words)
     us, readable, forms = np.zeros(n, np.int64), np.zeros(n, bool), list[str]()
     ambiguous = None
@@ -67,18 +68,19 @@ def written(words: pa.Array) -> Written:
             continue
         if pattern is _SLASHES:
             one, two = parts["one"], parts["two"]
-            day_first, month_first = int(((one > 12) & (two <= 12)).sum()), int(((two > 12) & (one <= 12)).sum())
-            contradicted = min(day_first, month_first) > _FEW * max(day_first, month_first)
-            if (contradicted or day_first == month_first) and np.any(one != two):
-                ambiguous = words[int(found[np.argmax(one != two)])].as_py()
-                continue
-            form = "day/month/year" if day_first > month_first else "month/day/year"
-            parts["day"], parts["month"] = (one, two) if day_first > month_first else (two, one)
+            if day_first is None:
+                days, months = int(((one > 12) & (two <= 12)).sum()), int(((two > 12) & (one <= 12)).sum())
+                if (min(days, months) > _FEW * max(days, months) or days == months) and np.any(one != two):
+                    ambiguous = words[int(found[np.argmax(one != two)])].as_py()
+                    continue
+                day_first = days > months if days != months else None  # such as 05/05 alone: it tells nothing
+            form = "day/month/year" if day_first else "month/day/year"
+            parts["day"], parts["month"] = (one, two) if day_first else (two, one)
         moments, good = _moments(parts)
         us[found], readable[found] = np.where(good, moments, 0), good
         if good.any() and form not in forms:
             forms.append(form)
-    return Written(us, readable, forms, ambiguous)
+    return Written(us, readable, forms, ambiguous, day_first)
 
 
 def _parts(words: pa.Array, pattern: str) -> tuple[Whole, dict[str, Whole]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +19,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BROKEN", "Format", "Raw", "RawFile", "RefusedLine", "marked", "unmarked"]
+__all__ = ["BROKEN", "AsWritten", "Format", "Raw", "RawFile", "RefusedLine", "distinct_names", "marked", "unmarked"]
 
 Format = str
 """parquet, csv, recbole, jsonl, or the name of a foreign format."""
@@ -55,7 +55,7 @@ class Raw:
     sequences: frozenset[str] = frozenset()  # RecBole columns that hold several tokens
     notes: list[str] = field(default_factory=list)
     clean: bool = False  # the reader knows that no cell holds BROKEN
-    lines: pa.Array | None = None  # the rows as they stand (strings), where a line is worth more than its cells
+    written: AsWritten | None = None  # the rows as they stand, where that is more than their cells
 
     @property
     def rows_in(self) -> int:
@@ -63,11 +63,27 @@ class Raw:
         return self.table.num_rows + len(self.refused)
 
 
+class AsWritten(Protocol):
+    """Rows of a format that has types of its own (JSON), as the file writes them."""
+
+    def objects(self, columns: Sequence[str]) -> pa.Array:
+        """A JSON object per row of these columns, without null and empty values; null where nothing is left."""
+        ...
+
+    def records(self, at: npt.NDArray[np.int64]) -> list[str]:
+        """Rows exactly as they stand."""
+        ...
+
+
 class RawFile(Protocol):
     """An open file of any size."""
 
     path: Path
-    format: Format
+
+    @property
+    def format(self) -> Format:
+        """What it is."""
+        ...
 
     def sample(self) -> Raw:
         """Its beginning (some 250 kB, or 10,000 rows)."""
@@ -107,3 +123,17 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(_HANDLER, _mark)
+
+
+def distinct_names(table: pa.Table, names: list[str]) -> pa.Table:
+    """Columns renamed; a blank name becomes column_N, a repeated one gets a number."""
+    seen: set[str] = set()
+    distinct = []
+    for at, name in enumerate(names, 1):
+        chosen = base = name or f"column_{at}"
+        again = 2
+        while chosen in seen:
+            chosen, again = f"{base}_{again}", again + 1
+        seen.add(chosen)
+        distinct.append(chosen)
+    return table.rename_columns(distinct)

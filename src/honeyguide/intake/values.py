@@ -9,11 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from honeyguide.intake.dates import written
+from honeyguide.kernels.cells import EMPTY, MOMENT, NUMBER, ODD_EDGE, OTHER, look, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Numbers", "Times", "as_json", "lists", "numbers", "objects", "text", "times", "time_unit"]
+__all__ = [
+    "Numbers", "TimeReader", "Times", "as_json", "frozen", "lists", "numbers", "objects", "parts_of", "text", "times",
+    "time_unit",
+]  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,19 +56,58 @@ def text(column: pa.ChunkedArray, *, trim: bool = True) -> pa.Array:
 
     flat, kind = _flat(column), column.type
     if t.is_string(kind):
-        flat = pc.utf8_trim_whitespace(flat) if trim else flat
-        return pc.if_else(pc.is_in(flat, value_set=pa.array(_NO_VALUE)), pa.scalar(None, pa.string()), flat)
+        return _tidied(flat) if trim else _spoken_for(flat)
     if t.is_floating(kind):
         wide = flat.cast(pa.float64())
         values = pc.fill_null(wide, np.nan).to_numpy(zero_copy_only=False)
-        finite = values[~np.isnan(values)]
+        whole = (np.abs(values) < 2**53) & (values == np.round(values))
         flat = pa.array(values, from_pandas=True)
-        if np.all(np.abs(finite) < 2**53) and np.all(finite == np.round(finite)):
-            return flat.cast(pa.int64()).cast(pa.string())
-        return flat.cast(pa.string())
+        digits = pa.array(np.where(whole, values, 0).astype(np.int64)).cast(pa.string())
+        return digits if whole.all() else pc.if_else(pa.array(whole), digits, flat.cast(pa.string()))
     if t.is_nested(kind):
         return as_json(flat)
     return flat.cast(pa.string())
+
+
+def _tidied(flat: pa.Array) -> pa.Array:
+    """Trimmed, and null for words that say there is no value; most columns need neither and come back as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    offsets, data = parts_of(flat)
+    odd = np.empty(len(flat), np.uint8)
+    if not look(offsets, data, odd):
+        return flat
+    which = pa.array(odd > 0)
+    found = flat.filter(which)
+    if np.any(odd & ODD_EDGE):
+        found = pc.utf8_trim_whitespace(found)
+    found = _spoken_for(found)
+    return found if len(found) == len(flat) else pc.replace_with_mask(flat, which, found)
+
+
+def _spoken_for(flat: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_in(flat, value_set=pa.array(_NO_VALUE)), pa.scalar(None, pa.string()), flat)
+
+
+def parts_of(flat: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """A string array's offsets (n + 1,) and bytes as the kernels take them. A null's bytes mean nothing."""
+    _, offsets, data = flat.buffers()
+    if not len(flat):
+        return frozen(np.zeros(1, np.int32)), frozen(np.zeros(1, np.uint8))
+    at = np.frombuffer(offsets, np.int32)[flat.offset : flat.offset + len(flat) + 1]
+    cells = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
+    return frozen(at), frozen(cells)
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array as read-only, as most of Arrow's are: numba would compile one kernel more for the others."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def numbers(column: pa.ChunkedArray) -> Numbers:
@@ -80,8 +123,27 @@ def numbers(column: pa.ChunkedArray) -> Numbers:
         values = pc.fill_null(wide, np.nan).to_numpy(zero_copy_only=False)
         odd = ~np.isfinite(values) & flat.is_valid().to_numpy(zero_copy_only=False)
         return Numbers(np.where(odd, np.nan, values), np.zeros(len(values), bool), odd)
-    words = text(column) if not t.is_string(kind) else pc.utf8_trim_whitespace(flat)
-    filled = pc.fill_null(words, "")
+    words = flat if t.is_string(kind) else text(column)
+    return _numbers_in(words, *_parsed(words))
+
+
+def _numbers_in(words: pa.Array, value: npt.NDArray[np.float64], kind: npt.NDArray[np.uint8]) -> Numbers:
+    """Of parsed cells; those that are no plain decimal are looked at one by one."""
+    import pyarrow as pa
+
+    unreadable, not_finite = np.zeros(len(words), bool), np.zeros(len(words), bool)
+    rest = np.flatnonzero(kind > NUMBER)
+    if len(rest):
+        odd = _odd_numbers(words.take(pa.array(rest)))
+        value[rest], unreadable[rest], not_finite[rest] = odd
+    return Numbers(value, unreadable, not_finite)
+
+
+def _odd_numbers(words: pa.Array) -> Numbers:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    filled = pc.fill_null(pc.utf8_trim_whitespace(words), "")
     good = pc.match_substring_regex(filled, _NUMBER)
     parsed = pc.if_else(good, filled, pa.scalar(None, pa.string())).cast(pa.float64())
     values = pc.fill_null(parsed, np.nan).to_numpy(zero_copy_only=False)
@@ -90,6 +152,17 @@ def numbers(column: pa.ChunkedArray) -> Numbers:
     is_number = good.to_numpy(zero_copy_only=False)
     odd = pc.match_substring_regex(filled, _NOT_FINITE).to_numpy(zero_copy_only=False) & ~empty
     return Numbers(np.where(overflown, np.nan, values), ~(is_number | empty | odd), odd | overflown)
+
+
+def _parsed(words: pa.Array, us: npt.NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+    """Plain decimals (nan elsewhere) and what each cell is; moments into `us`."""
+    n = len(words)
+    value, kind = np.empty(n, np.float64), np.empty(n, np.uint8)
+    parse(*parts_of(words), value, np.empty(n, np.int64) if us is None else us, kind)
+    if words.null_count:
+        null = words.is_null().to_numpy(zero_copy_only=False)
+        value[null], kind[null] = np.nan, EMPTY
+    return value, kind
 
 
 def time_unit(values: npt.NDArray[np.float64]) -> str:
@@ -110,62 +183,111 @@ def time_unit(values: npt.NDArray[np.float64]) -> str:
 
 def times(column: pa.ChunkedArray) -> Times:
     """Any column as microseconds since the epoch, UTC. A time without a zone counts as UTC; text as in `dates`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as t
-
-    flat, kind = _flat(column), column.type
-    missing = flat.is_null().to_numpy(zero_copy_only=False)
-    if t.is_timestamp(kind):
-        raw = pc.fill_null(flat.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        us, bad = _scaled_int(raw, kind.unit)
-        return Times(us, missing, bad, f"timestamp[{kind.unit}]" + ("" if kind.tz else ", taken as UTC"))
-    if t.is_date(kind):
-        days = pc.fill_null(flat.cast(pa.date32()).view(pa.int32()), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        us, bad = _bounded(days * _DAY_US, np.abs(days) > _LIMIT_US // _DAY_US)
-        return Times(us, missing, bad, "dates, taken as midnight UTC")
-    if t.is_integer(kind):
-        whole = pc.fill_null(flat, 0).to_numpy(zero_copy_only=False)
-        unit = time_unit(whole[~missing].astype(np.float64))
-        if unit != "yyyymmdd":
-            us, bad = _scaled_int(whole.astype(np.int64), unit)
-            return Times(us, missing, bad, _spoken(unit))
-    if t.is_string(kind):
-        words = pc.fill_null(text(column), "")
-        missing = pc.equal(words, "").to_numpy(zero_copy_only=False)
-        numeric = pc.match_substring_regex(words, _NUMBER).to_numpy(zero_copy_only=False)
-        if 2 * int(numeric.sum()) <= len(words) - int(missing.sum()):
-            return _iso_times(words, missing)
-    read = numbers(column)
-    unit = time_unit(read.values)
-    us, bad = _scaled_float(read.values, unit)
-    missing = missing | (np.isnan(read.values) & ~read.unreadable & ~read.not_finite)
-    return Times(us, missing, (bad | read.unreadable | read.not_finite) & ~missing, _spoken(unit))
+    return TimeReader().read(column)
 
 
-def _iso_times(words: pa.Array, missing: Mask) -> Times:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class TimeReader:
+    """Reads a column of times part by part. What the first part tells (numbers or text, their unit, whether the day or
+    the month stands first) is held: a later cell that contradicts it is unreadable, or lands where no time can be."""
 
-    # BigQuery and some shops write "2019-10-01 00:00:00 UTC".
-    words = pc.replace_substring_regex(words, r"\s*(UTC|GMT)$", "")
-    shaped = pc.match_substring_regex(words, _ISO)
-    plain = pc.if_else(shaped, words, pa.scalar(None, pa.string())).to_numpy(zero_copy_only=False)
-    parsed = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601").as_unit("us")
-    bad = np.asarray(parsed.isna())
-    us = np.where(bad, 0, parsed.asi8)
-    unit = "ISO 8601"
-    ambiguous = None
-    rest = np.flatnonzero(~shaped.to_numpy(zero_copy_only=False) & ~missing)
-    if len(rest):
-        human = written(words.take(pa.array(rest)))
-        us[rest], bad[rest] = human.us, ~human.readable
-        forms = human.forms if len(rest) == len(words) - int(missing.sum()) else [unit, *human.forms]
-        unit = " and ".join(forms) or unit
-        # A few such cells among others are rows that cannot be read, no trouble of the column.
-        ambiguous = human.ambiguous if 2 * int((bad & ~missing).sum()) > int((~missing).sum()) else None
-    return Times(us, missing, bad & ~missing, f"{unit}, UTC where no zone is given", ambiguous)
+    def __init__(self) -> None:
+        self._unit: str | None = None
+        self._numeric: bool | None = None  # of a column of strings
+        self._day_first: bool | None = None
+
+    def read(self, column: pa.ChunkedArray) -> Times:
+        """The next part."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.types as t
+
+        flat, kind = _flat(column), column.type
+        missing = flat.is_null().to_numpy(zero_copy_only=False)
+        if t.is_timestamp(kind):
+            raw = pc.fill_null(flat.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
+            us, bad = _scaled_int(raw, kind.unit)
+            return Times(us, missing, bad, f"timestamp[{kind.unit}]" + ("" if kind.tz else ", taken as UTC"))
+        if t.is_date(kind):
+            days = pc.fill_null(flat.cast(pa.date32()).view(pa.int32()), 0).to_numpy(zero_copy_only=False)
+            days = days.astype(np.int64)
+            us, bad = _bounded(days * _DAY_US, np.abs(days) > _LIMIT_US // _DAY_US)
+            return Times(us, missing, bad, "dates, taken as midnight UTC")
+        if t.is_integer(kind):
+            whole = pc.fill_null(flat, 0).to_numpy(zero_copy_only=False)
+            unit = self._unit_of(whole[~missing].astype(np.float64))
+            if unit != "yyyymmdd":
+                us, bad = _scaled_int(whole.astype(np.int64), unit)
+                return Times(us, missing, bad, _spoken(unit))
+        if t.is_string(kind):
+            return self._of_text(flat)
+        read = numbers(column)
+        return self._of_numbers(read, missing | np.isnan(read.values) & ~read.unreadable & ~read.not_finite)
+
+    def _unit_of(self, values: npt.NDArray[np.float64]) -> str:
+        if self._unit is None:
+            unit = time_unit(values)
+            if not np.isfinite(values).any():
+                return unit
+            self._unit = unit
+        return self._unit
+
+    def _of_numbers(self, read: Numbers, missing: Mask) -> Times:
+        unit = self._unit_of(read.values)
+        us, bad = _scaled_float(read.values, unit)
+        return Times(us, missing, (bad | read.unreadable | read.not_finite) & ~missing, _spoken(unit))
+
+    def _of_text(self, flat: pa.Array) -> Times:
+        import pyarrow as pa
+
+        n = len(flat)
+        us = np.empty(n, np.int64)
+        value, kind = _parsed(flat, us)
+        if not np.any(kind == OTHER):
+            missing = kind == EMPTY
+            numeric = kind == NUMBER
+            words = flat
+        else:
+            words = text(pa.chunked_array([flat]))
+            read = _numbers_in(words, value, kind)
+            missing = words.is_null().to_numpy(zero_copy_only=False)
+            numeric = ~missing & (kind != MOMENT) & ~read.unreadable & ~read.not_finite
+        if self._numeric is None and not missing.all():
+            self._numeric = 2 * int(numeric.sum()) > n - int(missing.sum())
+        if self._numeric:
+            odd = ~missing & ~numeric
+            return self._of_numbers(Numbers(value, odd, np.zeros(n, bool)), missing)
+        bad = kind != MOMENT
+        us[bad] = 0
+        rest = np.flatnonzero(bad & ~missing)
+        if not len(rest):
+            return Times(us, missing, bad & ~missing, "ISO 8601, UTC where no zone is given")
+        return self._odd_moments(words, us, missing, rest)
+
+    def _odd_moments(self, words: pa.Array, us: npt.NDArray[np.int64], missing: Mask, rest: npt.NDArray[Any]) -> Times:
+        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        bad = np.zeros(len(us), bool)
+        # BigQuery and some shops write "2019-10-01 00:00:00 UTC".
+        cells = pc.replace_substring_regex(words.take(pa.array(rest)), r"\s*(UTC|GMT)$", "")
+        shaped = pc.match_substring_regex(cells, _ISO)
+        plain = pc.if_else(shaped, cells, pa.scalar(None, pa.string())).to_numpy(zero_copy_only=False)
+        parsed = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601").as_unit("us")
+        bad[rest] = parsed.isna()
+        us[rest] = np.where(bad[rest], 0, parsed.asi8)
+        some_iso = len(rest) < len(us) - int(missing.sum()) or bool(pc.any(shaped).as_py())
+        unit, ambiguous = "ISO 8601", None
+        human = rest[~shaped.to_numpy(zero_copy_only=False)]
+        if len(human):
+            shown = cells.filter(pc.invert(shaped))
+            found = written(shown, self._day_first)
+            self._day_first = found.day_first
+            us[human], bad[human] = found.us, ~found.readable
+            unit = " and ".join([unit, *found.forms] if some_iso else found.forms) or unit
+            # A few such cells among others are rows that cannot be read, no trouble of the column.
+            ambiguous = found.ambiguous if 2 * int((bad & ~missing).sum()) > int((~missing).sum()) else None
+        return Times(us, missing, bad & ~missing, f"{unit}, UTC where no zone is given", ambiguous)
 
 
 def _spoken(unit: str) -> str:
