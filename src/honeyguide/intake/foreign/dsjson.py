@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import msgspec
@@ -44,7 +44,7 @@ _MAPPED = {
 }  # fmt: skip
 _ACTION_ID = ("_tag", "_id", "id")
 _PERSON = {"userid", "user", "uid", "personid", "visitorid", "customerid", "id"}
-_CLOSE = 1e-3  # probabilities are logged as 32-bit floats
+_CLOSE = 1e-4  # probabilities are logged as 32-bit floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _dangling(head: Head) -> bool:
 
 
 def _read(files: Sequence[File], rows: Rows) -> Iterator[Part]:
-    known: set[str] = set()
+    known: dict[str, int] = {}
     for file in files:
         yield from rows.begin(file.path, _COLUMNS)
         for record in records(file.path, file.written):
@@ -92,7 +92,7 @@ def _refuse(record: Record, why: str, rows: Rows) -> None:
     rows.refuse(DECISIONS, record, why)
 
 
-def _decision(record: Record, fields: dict[str, Any], rows: Rows, known: set[str]) -> None:
+def _decision(record: Record, fields: dict[str, Any], rows: Rows, known: dict[str, int]) -> None:
     shared, actions = _example(fields)
     ids = [_id_of(action) for action in actions]
     choices = _choices(fields, shared, actions, ids, rows)
@@ -191,46 +191,74 @@ def _bandit(fields: dict[str, Any], ids: list[str], rows: Rows) -> _Choice:
         raise Unfit("The chosen action is none of `c._multi`.")
     if _is_int(index) and index + 1 != taken:
         raise Unfit("`_label_Action` and `_labelIndex` name different actions.")
-    offered, chances = _offer(order, fields.get("p"), ids, 1, rows)
-    place = order.index(taken) if taken in order else None
+    numbers = _numbered(order, len(ids), 1)
+    if taken not in numbers:
+        raise Unfit("The chosen action is not among those in `a`.")
+    chances = _probabilities(fields.get("p"), len(numbers))
     given = fields.get("_label_probability")
-    if given is None and chances is not None and place is not None:
-        given = chances[place]
+    if given is None and chances is not None:
+        given = chances[numbers.index(taken)]
     propensity = _chance(given, "`_label_probability`")
-    if chances is not None and place is not None and abs(chances[place] - propensity) > _CLOSE:
-        rows.say("{n} decisions have another `_label_probability` than `p` says: `_label_probability` stands.")
-    return _Choice(offered, chances, ids[taken - 1], propensity, _reward(fields), {})
+    if chances is not None and abs(chances[numbers.index(taken)] - propensity) > _CLOSE * propensity:
+        raise Unfit("`_label_probability` is not what `p` says of the chosen action.")
+    offered = [ids[at - 1] for at in numbers]
+    return _merged(_Choice(offered, chances, ids[taken - 1], propensity, _reward(fields), {}), rows)
 
 
 def _slot(outcome: dict[str, Any], ids: list[str], reward: float | None, rows: Rows) -> _Choice:
     """A slot's choice. `_a` holds action numbers from 0, the chosen one first, `_p` their probabilities."""
     order, chances = outcome.get("_a"), outcome.get("_p")
-    order = [order] if _is_int(order) else order
+    numbers = _numbered([order] if _is_int(order) else order, len(ids), 0)
     chances = [chances] if isinstance(chances, int | float) else chances
-    offered, probabilities = _offer(order, chances, ids, 0, rows)
+    facts = {name: value for name, value in outcome.items() if name not in ("_label_cost", "_a", "_p") and value != []}
+    if isinstance(chances, list) and len(chances) == len(numbers) == 1:
+        # Only the chosen action is logged; the slot's others were on offer with chances that nobody knows.
+        propensity = _chance(chances[0], "`_p`")
+        known = [1.0] if len(ids) == 1 and propensity == 1 else None
+        return _merged(_Choice(ids, known, ids[numbers[0]], propensity, reward, facts), rows)
+    probabilities = _probabilities(chances, len(numbers))
     if probabilities is None:
         raise Unfit("A slot without probabilities `_p`.")
-    facts = {name: value for name, value in outcome.items() if name not in ("_label_cost", "_a", "_p") and value != []}
-    return _Choice(offered, probabilities, offered[0], _chance(probabilities[0], "`_p`"), reward, facts)
+    offered = [ids[at] for at in numbers]
+    propensity = _chance(probabilities[0], "`_p`")
+    return _merged(_Choice(offered, probabilities, offered[0], propensity, reward, facts), rows)
 
 
-def _offer(order: Any, chances: Any, ids: list[str], first: int, rows: Rows) -> tuple[list[str], list[float] | None]:
-    """Ids in the order of the logged action numbers, and their probabilities."""
+def _numbered(order: Any, actions: int, first: int) -> list[int]:
     if not isinstance(order, list) or not order or not all(_is_int(at) for at in order):
         raise Unfit("The action numbers are no list of numbers.")
-    if len(set(order)) != len(order) or not all(0 <= at - first < len(ids) for at in order):
+    if len(set(order)) != len(order) or not all(0 <= at - first < actions for at in order):
         raise Unfit("An action number is repeated, or is none of the actions.")
-    offered = [ids[at - first] for at in order]
+    return order
+
+
+def _probabilities(chances: Any, actions: int) -> list[float] | None:
     if chances is None:
-        return offered, None
-    if not isinstance(chances, list) or len(chances) != len(order):
-        raise Unfit(f"The probabilities are not one for each of {len(order)} actions.")
+        return None
+    if not isinstance(chances, list) or len(chances) != actions:
+        raise Unfit(f"The probabilities are not one for each of {actions} actions.")
     probabilities = [number(chance, "A probability") for chance in chances]
     if any(not 0 <= chance <= 1 + _CLOSE for chance in probabilities):
         raise Unfit("A probability is none: below 0 or above 1.")
     if abs(sum(probabilities) - 1) > _CLOSE:
-        rows.say("{n} times the probabilities of the offered actions do not sum to 1: kept as logged.")
-    return offered, probabilities
+        raise Unfit(f"The probabilities sum to {sum(probabilities):.4g}, not to 1.")
+    return probabilities
+
+
+def _merged(choice: _Choice, rows: Rows) -> _Choice:
+    """The same with each item once: actions of one id are one item, whose chances add up."""
+    distinct = dict.fromkeys(choice.offered)
+    if len(distinct) == len(choice.offered):
+        return choice
+    rows.say("{n} decisions offer an item in several actions: it counts once, their probabilities are added.")
+    if choice.probabilities is None:
+        return replace(choice, offered=list(distinct))
+    sums = dict.fromkeys(distinct, 0.0)
+    for item, chance in zip(choice.offered, choice.probabilities, strict=True):
+        sums[item] += chance
+    return replace(
+        choice, offered=list(sums), probabilities=list(sums.values()), propensity=min(sums[choice.chosen], 1)
+    )
 
 
 def _chance(value: Any, what: str) -> float:
@@ -270,11 +298,16 @@ def _digest(value: Any) -> str:
     return hashlib.md5(msgspec.json.encode(value, order="sorted")).hexdigest()[:12]
 
 
-def _items(number: int, actions: list[dict[str, Any]], ids: list[str], at: Any, rows: Rows, known: set[str]) -> None:
+def _items(
+    number: int, actions: list[dict[str, Any]], ids: list[str], at: Any, rows: Rows, known: dict[str, int]
+) -> None:
     for action, item in zip(actions, ids, strict=True):
+        features = hash(msgspec.json.encode(action))
         if item in known:
+            if known[item] != features:
+                rows.say("{n} times an action came again with other features: those of its first decision stand.")
             continue
-        known.add(item)
+        known[item] = features
         facts, rest = item_facts(_flat(_features(action)))
         if not facts.get(c.TITLE):
             facts[c.TITLE] = (

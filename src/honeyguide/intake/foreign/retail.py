@@ -148,8 +148,8 @@ def _product(number: int, fields: dict[str, Any], rows: Rows) -> None:
     }
     rest = {name: value for name, value in fields.items() if name not in (*_PRODUCT, "name", "priceInfo", "images")}
     rest |= {f"priceInfo.{name}": value for name, value in price.items() if name != "price"}
-    if len(images) > 1:
-        rest["images"] = images[1:]
+    if images and images != [{"uri": first.get("uri")}]:
+        rest["images"] = images
     rows.give(ITEMS, number, row, rest)
 
 

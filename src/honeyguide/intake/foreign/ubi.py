@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from honeyguide.intake.actions import meaning
 from honeyguide.intake.foreign.base import File, Importer
 from honeyguide.intake.foreign.records import Head, records
@@ -83,12 +85,25 @@ def _there(value: Any) -> bool:
 def _index(fields: dict[str, Any], shown: Showings) -> None:
     try:
         request = identity(fields.get("query_id"), "")
-        hits = strings(_first(fields, _HITS)) or []
+        hits = _hits(fields)
         person = identity(fields.get("client_id"), "")
     except Unfit:
         return
     if request is not None:
         shown.add(request, [*hits], (person, text(fields.get("user_query"))))
+
+
+def _hits(fields: dict[str, Any]) -> list[str]:
+    """The ids that a query found, best first: a list, a list as JSON text, or text parted by commas."""
+    found = _first(fields, _HITS)
+    if isinstance(found, str) and found.startswith("["):
+        try:
+            found = msgspec.json.decode(found)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Unfit("The query's result ids are no list.") from error
+    if found is not None and not isinstance(found, list | str):
+        raise Unfit("The query's result ids are no list.")
+    return strings(found, ",") or []
 
 
 def _is_showing(fields: dict[str, Any]) -> bool:
@@ -98,9 +113,7 @@ def _is_showing(fields: dict[str, Any]) -> bool:
 
 def _query(number: int, fields: dict[str, Any], rows: Rows, seen: bool) -> None:
     request = identity(fields.get("query_id"), "The query's id")
-    hits = _first(fields, _HITS)
-    if hits is not None and not isinstance(hits, list | str):
-        raise Unfit("The query's result ids are no list.")
+    items = _hits(fields)
     base: dict[Column, Any] = {
         c.USER_ID: identity(fields.get("client_id"), "The client"),
         c.SESSION_ID: identity(fields.get("session_id"), "The session"),
@@ -111,7 +124,6 @@ def _query(number: int, fields: dict[str, Any], rows: Rows, seen: bool) -> None:
         c.SURFACE: "search",
     }
     rest = _left(fields, {"query_id", "client_id", "session_id", "user_query", *_TIME, *_HITS})
-    items = strings(hits, ",") or []
     if seen or not items:
         # A query is no event of an item; it stays whole in quarantine, and its words are on its events.
         said = "{n} queries show nothing that counts as shown: they are in quarantine, their words are on their events."
