@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -341,12 +342,11 @@ class TreesEngine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record of the log. `key` makes appends idempotent: a second record with the same key is not stored."""
 
     key: str
-    kind: str  # "event", "impression" or "item"
+    kind: str  # "event", "impression", "item" or "erase"
     at: int  # microseconds, UTC
     user_id: str  # "" if nobody's
     payload: bytes  # msgpack
@@ -361,18 +361,37 @@ class Appended:
 
 
 class EventLog(Protocol):
-    """An append-only, durable, idempotent log with offsets. Several processes may write and read."""
+    """An append-only, durable, idempotent log with offsets. Several processes may write and read.
+
+    At least once in, exactly once in effect: a client that heard no answer appends again under the same keys. The laws
+    are `testing.logs`; a broker stands behind them as docs/decisions/0017-log-contract.md says.
+    """
+
+    id: str
+    """Names the log: an offset means something only beside it. A log that was made anew has another."""
 
     def append(self, records: Sequence[LogRecord]) -> Future[Appended]:
-        """Resolves when the records are on disk (or raises a ResourceError: nothing of the batch is stored)."""
+        """Resolves when the records are on disk (or raises a ResourceError: nothing of the batch is stored).
+
+        Never blocks. With too much waiting already, the future fails at once with a ResourceError of HTTP status 503:
+        the caller sends again later.
+        """
         ...
 
     def read(self, after: int, limit: int = 10_000) -> list[tuple[int, LogRecord]]:
-        """Records with an offset above `after`, in order."""
+        """Records with an offset above `after`, in order. A TrimmedError if some of them were trimmed."""
         ...
 
     def head(self) -> int:
         """Offset of the newest durable record of any process; costs about a microsecond."""
+        ...
+
+    def trimmed(self) -> int:
+        """Offset up to which records were let go; 0 at first. `read` begins there."""
+        ...
+
+    def trim(self, upto: int) -> int:
+        """Let go of records up to an offset at most; returns `trimmed()`. Their keys stay known for a stated time."""
         ...
 
     def close(self) -> None:
@@ -477,6 +496,10 @@ class Answerer(Protocol):
 
     def evaluation(self) -> dict[str, Any]:
         """The newest evaluation report (the Judged table as rows, and its notes), {} if there is none."""
+        ...
+
+    def quality(self) -> dict[str, Any]:
+        """The data's quality: loads, what was held back and why, volumes per day; {} if nothing was loaded."""
         ...
 
     def close(self) -> None:

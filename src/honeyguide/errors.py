@@ -18,6 +18,7 @@ __all__ = [
     "RequestError",
     "RequestTooLargeError",
     "ResourceError",
+    "TrimmedError",
     "UnauthorizedError",
     "WorkspaceError",
 ]
@@ -84,6 +85,12 @@ class ResourceError(HoneyguideError):
     """The machine refused: a full disk, a port in use, a folder without write permission."""
 
     http_status = 507
+
+
+class TrimmedError(HoneyguideError):
+    """Records of the log that are in the tables by now: read the snapshot, then the log from its offset on."""
+
+    http_status = 503
 
 
 class MissingExtraError(HoneyguideError):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from honeyguide.engines.log import key_index
-from honeyguide.engines.log.key_index import KeyIndex
+from honeyguide.engines.log.key_index import KeyIndex, digest_of
 
 LOG_ID = b"0123456789abcdef"
 
@@ -19,11 +19,11 @@ class Database:
     def __init__(self) -> None:
         self.keys: dict[int, str] = {}
 
-    def after(self, offset: int) -> list[tuple[int, str]]:
-        return [(at, key) for at, key in self.keys.items() if at > offset]
+    def after(self, offset: int) -> list[tuple[int, bytes]]:
+        return [(at, digest_of(key, LOG_ID)) for at, key in self.keys.items() if at > offset]
 
-    def holds(self, offset: int, key: str) -> bool:
-        return self.keys.get(offset) == key
+    def holds(self, offset: int, digest: bytes) -> bool:
+        return offset in self.keys and digest_of(self.keys[offset], LOG_ID) == digest
 
 
 def put(index: KeyIndex, db: Database, keys: list[str], head: int) -> list[bool]:
@@ -31,7 +31,7 @@ def put(index: KeyIndex, db: Database, keys: list[str], head: int) -> list[bool]
     fresh = []
     with index.settled():
         for key in keys:
-            fresh.append(index.add(key, head + 1, db.holds))
+            fresh.append(index.add(digest_of(key, LOG_ID), head + 1, db.holds))
             if fresh[-1]:
                 head += 1
                 db.keys[head] = key
@@ -44,7 +44,7 @@ def test_growth_and_collisions_lose_no_key(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(key_index, "_SMALLEST_BITS", 4)
     if cluster:  # every key starts in one of the last slots and has to go round
         whole = KeyIndex._fingerprint
-        monkeypatch.setattr(KeyIndex, "_fingerprint", lambda self, key: whole(self, key) | (0xFF << 56))
+        monkeypatch.setattr(KeyIndex, "_fingerprint", lambda self, digest: whole(self, digest) | (0xFF << 56))
     db = Database()
     index, other = (KeyIndex(tmp_path / "keys", LOG_ID, db.after) for _ in range(2))
     random = np.random.default_rng(0)
@@ -69,8 +69,8 @@ def test_a_failed_transaction_is_taken_back(tmp_path: Path) -> None:
 
     def fail() -> None:
         with index.settled():
-            assert index.add("b", 2, db.holds)
-            assert index.add("c", 3, db.holds)
+            assert index.add(digest_of("b", LOG_ID), 2, db.holds)
+            assert index.add(digest_of("c", LOG_ID), 3, db.holds)
             index.keep(3)
             raise OSError("the disk is full")
 
@@ -89,7 +89,7 @@ def test_keys_entered_but_never_committed_do_not_hide_later_ones(tmp_path: Path)
     killed = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
     killed.prepare(0, 3)
     for offset, key in enumerate("abc", start=1):
-        killed.add(key, offset, db.holds)
+        killed.add(digest_of(key, LOG_ID), offset, db.holds)
     killed.keep(3)  # and here the process ends, before its commit
     index = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
     assert put(index, db, ["x", "b", "a"], 0) == [True, True, True]
@@ -102,14 +102,17 @@ def test_forgotten_keys_leave_no_fingerprint_and_break_no_chain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_index, "_SMALLEST_BITS", 6)
-    monkeypatch.setattr(KeyIndex, "_fingerprint", lambda self, key: (5 << 58) + int(key) + 2)  # one long chain
+    numbers = {digest_of(str(i), LOG_ID): i for i in range(20)}
+    monkeypatch.setattr(
+        KeyIndex, "_fingerprint", lambda self, digest: (5 << 58) + numbers[digest] + 2
+    )  # one long chain
     db = Database()
     index = KeyIndex(tmp_path / "keys", LOG_ID, db.after)
     put(index, db, [str(i) for i in range(20)], 0)
     gone = [(at, key) for at, key in db.keys.items() if int(key) % 2]
     for at, _ in gone:
         del db.keys[at]
-    index.forget(gone)
+    index.forget([(at, digest_of(key, LOG_ID)) for at, key in gone])
     words = set(np.frombuffer((tmp_path / "keys").read_bytes(), np.uint64)[8::2].tolist())
     assert not words & {(5 << 58) + int(key) + 2 for _, key in gone}
     assert put(index, db, [str(i) for i in range(20)], 20) == [bool(i % 2) for i in range(20)]

@@ -1,9 +1,9 @@
-"""Which keys the log holds: fingerprints in shared memory, so that random keys cost as little as ordered ones.
+"""Which keys the log knows: fingerprints in shared memory, so that random keys cost as little as ordered ones.
 
 A unique index in the database over random 16-byte keys dirties one page per event (13.8 us and 7.5 kB an event
 at 1.5 M rows). Here a key costs one probe of a memory-mapped open-addressing table, and no write to the database.
-The table is only a memory of what the database holds: a fingerprint that matches is checked against the stored record,
-and a table that is lost, foreign or older than the last start of the machine is made again from the database.
+The table is only a memory of what the database holds: a fingerprint that matches is checked against the database,
+and a table that is lost, foreign or older than the last start of the machine is made again from it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["KeyIndex"]
+__all__ = ["DIGEST_BYTES", "KeyIndex", "digest_of"]
 
-_MAGIC = 0x31_58_44_49_59_45_4B_48  # "HKEYIDX1", little-endian
+DIGEST_BYTES = 16
+_MAGIC = 0x32_58_44_49_59_45_4B_48  # "HKEYIDX2", little-endian
 _MAGIC_AT, _LOG_AT, _BOOT_AT, _BITS_AT, _USED_AT, _UPTO_AT, _ENTRIES_AT = 0, 1, 3, 5, 6, 7, 8
 _EMPTY, _FORGOTTEN, _FIRST = 0, 1, 2
 _SMALLEST_BITS = 16
 _ZEROS = bytes(1 << 20)
+
+U64 = npt.NDArray[np.uint64]
+
+
+def digest_of(key: str, log_id: bytes) -> bytes:
+    """16 bytes that stand for a key, salted with the log's random id: nobody outside can aim keys at one slot."""
+    return blake2b(key.encode(), digest_size=DIGEST_BYTES, salt=log_id).digest()
 
 
 def _boot_id() -> bytes:
@@ -38,19 +46,22 @@ def _boot_id() -> bytes:
 
 
 class KeyIndex:
-    """Keys to offsets. Every method is called by whoever holds the log's write lock."""
+    """Digests of keys to offsets. Every method is called by whoever holds the log's write lock."""
 
-    def __init__(self, path: Path, log_id: bytes, keys_after: Callable[[int], Iterable[tuple[int, str]]]) -> None:
-        """`log_id` (16 bytes) names the database; `keys_after(offset)` yields its newer `(offset, key)`."""
-        self._path, self._log_id, self._keys_after = path, log_id, keys_after
+    def __init__(self, path: Path, log_id: bytes, newer: Callable[[int], Iterable[tuple[int, bytes]]]) -> None:
+        """`log_id` (16 bytes) names the database; `newer(offset)` yields `(offset, digest)` of what it holds since."""
+        self._path, self._newer = path, newer
         self._stamp = log_id + _boot_id()
         self._inode = 0
         self._map: mmap.mmap | None = None
         self._taken: list[int] = []
         self._prepared = 0
 
-    def prepare(self, head: int, more: int) -> None:
-        """Make the table agree with a database whose newest offset is `head`, with room for `more` keys."""
+    def prepare(self, head: int, more: int, dropped: int = 0) -> None:
+        """Make the table agree with a database whose newest offset is `head`, with room for `more` keys.
+
+        Keys up to the offset `dropped` are known no more; they leave when the table is next written anew.
+        """
         try:
             inode = os.stat(self._path).st_ino
         except FileNotFoundError:
@@ -59,18 +70,19 @@ class KeyIndex:
             self._write(np.zeros((0, 2), np.uint64), upto=0, room=more)
         words = self._words
         if (words[_USED_AT] + more) * 5 > (1 << words[_BITS_AT]) * 3:
-            self._write(self._entries(), upto=words[_UPTO_AT], room=more)
+            kept = self._entries()
+            self._write(kept[kept[:, 1] > dropped], upto=words[_UPTO_AT], room=more)
         if self._words[_UPTO_AT] < head:
             self._catch_up(head, more)
         self._prepared = head
 
-    def add(self, key: str, offset: int, stored: Callable[[int, str], bool]) -> bool:
-        """Enter a key, unless `stored(offset, key)` confirms that the log holds it: then False."""
+    def add(self, digest: bytes, offset: int, stored: Callable[[int, bytes], bool]) -> bool:
+        """Enter a key's digest, unless `stored(offset, digest)` confirms that the log knows it: then False."""
         words, slot_mask = self._words, self._mask
-        fingerprint = self._fingerprint(key)
+        fingerprint = self._fingerprint(digest)
         slot = fingerprint >> self._shift
         while found := words[_ENTRIES_AT + 2 * slot]:
-            if found == fingerprint and stored(words[_ENTRIES_AT + 2 * slot + 1], key):
+            if found == fingerprint and stored(words[_ENTRIES_AT + 2 * slot + 1], digest):
                 return False
             slot = (slot + 1) & slot_mask
         words[_ENTRIES_AT + 2 * slot] = fingerprint
@@ -97,11 +109,11 @@ class KeyIndex:
         if self._taken:
             self._words[_USED_AT] += len(self._taken)
 
-    def forget(self, keys: Iterable[tuple[int, str]]) -> None:
+    def forget(self, digests: Iterable[tuple[int, bytes]]) -> None:
         """Blot out the fingerprints of erased records."""
         words = self._words
-        for offset, key in keys:
-            fingerprint = self._fingerprint(key)
+        for offset, digest in digests:
+            fingerprint = self._fingerprint(digest)
             slot = fingerprint >> self._shift
             while found := words[_ENTRIES_AT + 2 * slot]:
                 if found == fingerprint and words[_ENTRIES_AT + 2 * slot + 1] == offset:
@@ -115,10 +127,8 @@ class KeyIndex:
             self._map.close()
             self._map, self._inode = None, 0
 
-    def _fingerprint(self, key: str) -> int:
-        # Salted with the log's random id: nobody outside can aim keys at one slot.
-        digest = blake2b(key.encode(), digest_size=8, salt=self._log_id).digest()
-        return max(int.from_bytes(digest, "little"), _FIRST)
+    def _fingerprint(self, digest: bytes) -> int:
+        return max(int.from_bytes(digest[:8], "little"), _FIRST)
 
     def _open(self, inode: int) -> bool:
         """Map the file that is there; False if it is not this log's, or not of this run of the machine."""
@@ -143,20 +153,20 @@ class KeyIndex:
         self._words[_USED_AT] = int(np.count_nonzero(np.frombuffer(self._words, np.uint64)[_ENTRIES_AT::2]))
         return True
 
-    def _entries(self) -> npt.NDArray[np.uint64]:
+    def _entries(self) -> U64:
         """(keys, 2): a copy of the fingerprints and offsets in use."""
         table = np.frombuffer(self._words, np.uint64)[_ENTRIES_AT:].reshape(-1, 2)
         return table[table[:, 0] >= _FIRST]
 
     def _catch_up(self, head: int, more: int) -> None:
         """Enter what the database holds and the table does not: all of it after a restart of the machine."""
-        newer = list(self._keys_after(self._words[_UPTO_AT]))
+        newer = list(self._newer(self._words[_UPTO_AT]))
         entries = np.empty((len(newer), 2), np.uint64)
-        entries[:, 0] = np.fromiter((self._fingerprint(key) for _, key in newer), np.uint64, len(newer))
+        entries[:, 0] = np.fromiter((self._fingerprint(digest) for _, digest in newer), np.uint64, len(newer))
         entries[:, 1] = np.fromiter((offset for offset, _ in newer), np.uint64, len(newer))
         self._write(np.concatenate([self._entries(), entries]), upto=head, room=more)
 
-    def _write(self, entries: npt.NDArray[np.uint64], *, upto: int, room: int) -> None:
+    def _write(self, entries: U64, *, upto: int, room: int) -> None:
         """Write a new table beside the old one and put it in its place.
 
         With keys sorted by their first slot, linear probing puts key `i` at `max(slot_i, place_(i-1) + 1)`: a running
