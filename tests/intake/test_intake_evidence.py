@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import Counter
 
 import msgspec
+import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.intake.events import from_log, impressions_from_log
-from honeyguide.intake.evidence import evidence
+from honeyguide.intake.evidence import Evidence, evidence
 
 AT = 978_300_760_000_000
+
+
+def _evidence(engine: DuckDBTables, events: pa.Table, shown: pa.Table | None = None) -> Evidence:
+    return evidence(engine, engine.table(events), None if shown is None else engine.table(shown))
 
 
 def _events(rows: list[dict[str, object]]):
@@ -37,26 +43,26 @@ SHOWN = {"action": "impression"}
         ),
     ],
 )
-def test_levels(rows, level, words):
-    found = evidence(_events(rows))
+def test_levels(engine, rows, level, words):
+    found = _evidence(engine, _events(rows))
     assert found.level == level
     assert len(found.facts) == 5
     assert any(words in fact for fact in found.facts)
     assert all(fact.endswith(".") and "\n" not in fact for fact in found.facts)
 
 
-def test_served_impressions_carry_everything():
+def test_served_impressions_carry_everything(engine):
     record = {
         "request_id": "r", "user_id": "u", "surface": "home", "happened_at": 5, "policy_version": "p", "build_id": "b",
         "shown_items": ["i"], "shown_propensities": [1.0], "list_propensity": 1.0, "stage_us": {},
     }  # fmt: skip
     shown = impressions_from_log([msgspec.msgpack.encode(record | {"stage_us": "{}"})])
-    assert evidence(_events([{}]), shown).level == "L3"
-    assert evidence(_events([{}]), shown.slice(0, 0)).level == "L0"
+    assert _evidence(engine, _events([{}]), shown).level == "L3"
+    assert _evidence(engine, _events([{}]), shown.slice(0, 0)).level == "L0"
 
 
-def test_no_events_at_all():
-    found = evidence(_events([]))
+def test_no_events_at_all(engine):
+    found = _evidence(engine, _events([]))
     assert (found.level, len(found.facts), found.numbers["events"]) == ("L0", 5, 0)
 
 
@@ -65,13 +71,14 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows)
-def test_figures_agree_with_plain_counting(rows):
-    found = evidence(
+def test_figures_agree_with_plain_counting(engine, rows):
+    found = _evidence(
+        engine,
         _events(
             [{"user_id": u, "item_id": i, "happened_at": AT + t, "action": "rating", "value": 3} for u, i, t in rows]
-        )
+        ),
     )
     seconds = Counter((u, (AT + t) // 1_000_000) for u, _, t in rows)
     ties = sum(seconds[u, (AT + t) // 1_000_000] > 1 for u, _, t in rows) / len(rows)
@@ -85,11 +92,11 @@ def test_figures_agree_with_plain_counting(rows):
     assert numbers["first"] == "2000-12-31"
 
 
-def test_figures_read_as_a_person_would_write_them():
-    one = evidence(_events([{}])).facts
+def test_figures_read_as_a_person_would_write_them(engine):
+    one = _evidence(engine, _events([{}])).facts
     assert one[0].startswith("1 event of 1 person on 1 item, ")
     assert "100 % of all pairs occur, half of the people have at most 1 event." in one[0]
-    two = evidence(_events([{}, {"item_id": "j"}])).facts
+    two = _evidence(engine, _events([{}, {"item_id": "j"}])).facts
     assert two[0].startswith("2 events of 1 person on 2 items, ")
     assert two[2].startswith("100 % of the events share")
     assert not any("e+" in fact or "e-" in fact for fact in (*one, *two))

@@ -10,8 +10,8 @@ import datetime as dt
 import json
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from honeyguide import __version__
-from honeyguide.contracts import Interactions, Progress
+from honeyguide.contracts import Interactions, Progress, TablesEngine
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.choice import EngineName, tables_engine
@@ -39,12 +39,13 @@ from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.features.values import feature_values
-from honeyguide.flows.check import check
+from honeyguide.flows.check import impressions, said
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.fit import Fitted, Learner, content
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
+from honeyguide.intake.evidence import evidence
 from honeyguide.schema.tables import FEATURE_VALUES
 from honeyguide.slate.utility import UtilityWeights
 
@@ -92,20 +93,26 @@ class Prepared:
         return frozenset(head.name for head in self.config.heads)
 
 
+@contextmanager
+def engine_of(layout: Layout, config: WorkspaceConfig, named: EngineName | None = None) -> Iterator[TablesEngine]:
+    """The engine named, else the configured one; closed at the end."""
+    chosen = config.engine if named is None else config.engine.model_copy(update={"tables": named})
+    with closing(tables_engine(chosen, layout.scratch)) as engine:
+        yield engine
+
+
 def prepare(
-    layout: Layout, progress: Progress, config: WorkspaceConfig | None = None, *, engine: EngineName | None = None
+    layout: Layout, progress: Progress, config: WorkspaceConfig | None = None, *, engine: TablesEngine | None = None
 ) -> Prepared:
-    """Read configuration, tables and log, on the engine named or the configured one."""
+    """Read configuration, tables and log; on the engine given (which stays open), else on the configured one."""
     config = config or WorkspaceConfig.load(layout.config)
     for spec in config.sources:
         load_plugin(spec.use)
-    log = SqliteLog(layout.log) if layout.log.exists() else None
-    chosen = config.engine if engine is None else config.engine.model_copy(update={"tables": engine})
     with ExitStack() as opened:
+        tables = engine or opened.enter_context(engine_of(layout, config))
+        log = SqliteLog(layout.log) if layout.log.exists() else None
         if log is not None:
             opened.callback(log.close)
-        tables = tables_engine(chosen, layout.scratch)
-        opened.callback(tables.close)
         progress("tables", 0, 1)
         data = load(layout, config, tables, log)
         progress("tables", 1, 1)
@@ -151,14 +158,19 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
     started = time.perf_counter()
-    with only_process(layout.lock, "build"), disk_errors(layout.root):
-        prepared = prepare(layout, tell, engine=engine)
+    config = WorkspaceConfig.load(layout.config)
+    with (
+        only_process(layout.lock, "build"),
+        disk_errors(layout.root),
+        engine_of(layout, config, engine) as tables,
+    ):
+        prepared = prepare(layout, tell, config, engine=tables)
         data, learner, steps = prepared.data, prepared.learner, prepared.steps
         events = data.interactions
         cut = label_cut(events)
         fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
         folders = dict(fitted.folders)
-        folders["evidence"] = _evidence(prepared).folder
+        folders["evidence"] = _evidence(prepared, tables).folder
         folders["catalog"] = _keep_catalog(prepared).folder
         folders["online"] = _online(prepared).folder
         folders["feature_values"] = _feature_values(prepared).folder
@@ -176,13 +188,17 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
     return _report(manifest)
 
 
-def _evidence(prepared: Prepared) -> StepResult:
+def _evidence(prepared: Prepared, engine: TablesEngine) -> StepResult:
     """What the data supports, as `honeyguide check` says it."""
+    shown = impressions(prepared.layout)
 
     def make(folder: Path) -> None:
-        (folder / "evidence.json").write_text(json.dumps(check(prepared.layout.root)["evidence"]))
+        lists = None if shown is None else engine.table(shown)
+        found = said(evidence(engine, prepared.data.events, lists))
+        (folder / "evidence.json").write_text(json.dumps(found))
 
-    return prepared.steps.run("evidence", {"data": prepared.data.fingerprint}, make)
+    inputs = {"data": prepared.data.fingerprint, "impressions": 0 if shown is None else shown.num_rows}
+    return prepared.steps.run("evidence", inputs, make)
 
 
 def _keep_catalog(prepared: Prepared) -> StepResult:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from honeyguide.engines.log.sqlite import SqliteLog
+from honeyguide.engines.tables.choice import tables_engine
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import DataError, RequestError
+from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.create import load_line, nothing_accepted
-from honeyguide.flows.data import read_log, typed
+from honeyguide.flows.data import events_expression, read_log
 from honeyguide.flows.layout import Layout
-from honeyguide.intake.events import from_log, impressions_from_log, load_events
+from honeyguide.intake.events import impressions_from_log, load_events
 from honeyguide.intake.evidence import Evidence, evidence
 from honeyguide.intake.importers import assigned
 from honeyguide.schema.tables import EVENTS, QUARANTINE
@@ -24,7 +27,7 @@ from honeyguide.schema.tables import EVENTS, QUARANTINE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check"]
+__all__ = ["check", "impressions", "said"]
 
 
 def check(target: Path, *, mapping: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -49,28 +52,27 @@ def _file(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Any]:
     (given,) = assigned([(path, EVENTS)], mapping)
     with DuckDBTables() as engine:
         load = load_events(engine, path, mapping=given, now=time.time_ns() // 1000)
-    if not load.events.num_rows:
-        raise nothing_accepted(load)
-    return {"target": str(path), "loads": [load_line(load.report)], "evidence": _said(evidence(load.events))}
+        if not load.events.num_rows:
+            raise nothing_accepted(load)
+        found = evidence(engine, engine.table(load.events))
+    return {"target": str(path), "loads": [load_line(load.report)], "evidence": said(found)}
 
 
 def _workspace(layout: Layout) -> dict[str, Any]:
     tables = Snapshots(layout.tables)
-    events = typed(tables, EVENTS)
     loads = layout.root / "loads.json"
+    with closing(tables_engine(WorkspaceConfig.load(layout.config).engine)) as engine:
+        events = events_expression(engine, tables, _payloads(layout.log, "event"))
+        if events is None:
+            events = engine.table(EVENTS.arrow().empty_table())
+        shown = impressions(layout)
+        found = evidence(engine, events, None if shown is None else engine.table(shown))
     return {
         "target": str(layout.root),
         "loads": msgspec.json.decode(loads.read_bytes()) if loads.exists() else [],
         "quarantined": tables.read(QUARANTINE.name).num_rows if tables.find(QUARANTINE.name) else 0,
-        "evidence": _said(evidence(_with_log(layout, events), impressions(layout))),
+        "evidence": said(found),
     }
-
-
-def _with_log(layout: Layout, events: pa.Table) -> pa.Table:
-    import pyarrow as pa
-
-    payloads = _payloads(layout.log, "event")
-    return pa.concat_tables([events, from_log(payloads)]) if payloads else events
 
 
 def impressions(layout: Layout) -> pa.Table | None:
@@ -89,5 +91,6 @@ def _payloads(path: Path, kind: str) -> list[bytes]:
         log.close()
 
 
-def _said(found: Evidence) -> dict[str, Any]:
+def said(found: Evidence) -> dict[str, Any]:
+    """Evidence as a report holds it."""
     return {"level": found.level, "facts": list(found.facts), "numbers": dict(found.numbers)}

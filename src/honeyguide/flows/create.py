@@ -121,12 +121,12 @@ def _fill(
             tables.write(USERS.name, people)
         tables.write(QUARANTINE.name, pa.concat_tables(quarantines))
         tell("writing tables", 1, 1)
+        found = evidence(engine, engine.table(log.events))
     shutil.rmtree(layout.scratch, ignore_errors=True)
     notes = [f"{report.table}: {note}" for report in reports for note in report.notes]
     text, said = config_text(name, log.events, people, now)
     atomic_write(layout.config, text.encode())
     WorkspaceConfig.load(layout.config)
-    found = evidence(log.events, None)
     atomic_write(layout.root / "loads.json", json.dumps([load_line(report) for report in reports]).encode())
     return {
         "workspace": str(layout.root),

@@ -49,8 +49,12 @@ class Segments:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a build sees, and the fingerprint that names exactly this data."""
+    """Everything a build sees, and the fingerprint that names exactly this data.
 
+    `events` can be asked while the engine that read them is open.
+    """
+
+    events: ir.Table  # each once, with its place (`tables.PLACE`)
     interactions: Interactions
     catalog: CatalogView
     items: pa.Table
@@ -137,10 +141,10 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     items = pa.concat_tables([items, bare_items(strange, items[c.ITEM_ID])])
     newcomers = engine.arrow(first_seen(log_of_events, c.USER_ID, engine.table(users.select([c.USER_ID]))))
     people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
-    events = engine.arrow(ordered(log_of_events))
     catalog = catalog_view(items)
     return Dataset(
-        interactions=interactions(events, people, catalog.items, config.actions),
+        events=log_of_events,
+        interactions=interactions(engine.arrow(ordered(log_of_events)), people, catalog.items, config.actions),
         catalog=catalog,
         items=items,
         users=people,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from honeyguide.contracts import TablesEngine
 from honeyguide.intake.actions import impressions_among
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import ibis.expr.types as ir
 
 __all__ = ["Evidence", "evidence"]
 
-_DAY_US = 86_400_000_000
+RATING = "rating"
 _ENOUGH = 0.95  # a field counts as logged if that share of the rows that should have it do
 _FEW_TIES = 5.0  # percent
 Level = Literal["L0", "L1", "L2", "L3"]
@@ -35,91 +35,94 @@ class Evidence:
     numbers: dict[str, float | int | str]
 
 
-def evidence(events: pa.Table, impressions: pa.Table | None = None) -> Evidence:
-    """Judge Events (and Impressions, if the system served any).
+def evidence(engine: TablesEngine, events: ir.Table, impressions: ir.Table | None = None) -> Evidence:
+    """Judge Events (and Impressions, if the system served any). What is fetched is counts, whatever the log's size.
 
     `ties` is the share of events that share person and second with another one; `repeats` the share whose person met
     the item before; `density` the share of all person-item pairs that occur.
     """
-    numbers = _numbers(events)
-    level, missing = _level(events, impressions)
-    facts = (_size(numbers), _signs(events, numbers), _order(numbers), _shown(level, missing), _chance(level, missing))
+    counts = engine.arrow(events.group_by(c.ACTION).aggregate(**{c.N: events.count()}).order_by([c.N, c.ACTION]))
+    actions = dict(zip(counts[c.ACTION].to_pylist()[::-1], counts[c.N].to_pylist()[::-1], strict=True))
+    shown = impressions_among(actions)
+    numbers = _numbers(engine, events.filter(events[c.ACTION].notin(shown)) if shown else events)
+    numbers["impressions"] = sum(actions[action] for action in shown)
+    level, missing = _level(engine, events, shown, impressions)
+    facts = (
+        _size(numbers),
+        _signs(actions, _stars(engine, events) if RATING in actions else None),
+        _order(numbers),
+        _shown(level, missing),
+        _chance(level, missing),
+    )
     return Evidence(level, facts, numbers)
 
 
-def _numbers(events: pa.Table) -> dict[str, float | int | str]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    acted = events.filter(pc.invert(_is_shown(events)))
-    user, n_users = _codes(acted[c.USER_ID])
-    item, n_items = _codes(acted[c.ITEM_ID])
-    at = acted[c.HAPPENED_AT].cast(pa.int64()).to_numpy()
-    n = len(at)
-    second = np.sort(user * (1 << 36) + at // 1_000_000) if n else at
-    same = np.zeros(n + 1, bool)
-    same[1:-1] = second[1:] == second[:-1]
-    pairs = len(np.unique(user * n_items + item))
-    per_user = np.bincount(user, minlength=n_users) if n else np.zeros(0, np.int64)
+def _numbers(engine: TablesEngine, acted: ir.Table) -> dict[str, float | int | str]:
+    at = acted[c.HAPPENED_AT]
+    (row,) = engine.arrow(
+        acted.aggregate(
+            n=acted.count(), people=acted[c.USER_ID].nunique(), items=acted[c.ITEM_ID].nunique(),
+            first=at.min(), last=at.max(),
+        )
+    ).to_pylist()  # fmt: skip
+    n, n_users, n_items = row["n"], row["people"], row["items"]
+    pairs = _one(engine, acted.select(c.USER_ID, c.ITEM_ID).distinct().count())
+    same = acted.group_by(**{c.USER_ID: acted[c.USER_ID], c.HAPPENED_AT: at.truncate("s")}).aggregate(n=acted.count())
+    tied = _one(engine, same["n"].sum(where=same["n"] > 1)) or 0
+    per_user = acted.group_by(c.USER_ID).aggregate(n=acted.count())
+    histogram = engine.arrow(per_user.group_by("n").aggregate(people=per_user.count()).order_by("n"))
+    of, people = histogram["n"].to_numpy(), histogram["people"].to_numpy()
+    days = (row["last"] - row["first"]) / dt.timedelta(days=1) if n else 0.0
     return {
         "events": n,
-        "impressions": events.num_rows - n,
+        "impressions": 0,
         "people": n_users,
         "items": n_items,
-        "first": _day(at.min()) if n else "",
-        "last": _day(at.max()) if n else "",
-        "days": round(float(at.max() - at.min()) / _DAY_US, 1) if n else 0.0,
+        "first": row["first"].date().isoformat() if n else "",
+        "last": row["last"].date().isoformat() if n else "",
+        "days": round(days, 1),
         "density": pairs / (n_users * n_items) if n else 0.0,
-        "ties": float((same[1:] | same[:-1]).mean()) if n else 0.0,
+        "ties": tied / n if n else 0.0,
         "repeats": 1 - pairs / n if n else 0.0,
-        "median_events_per_person": float(np.median(per_user)) if n else 0.0,
-        "people_with_one_event": float((per_user == 1).mean()) if n else 0.0,
+        "median_events_per_person": float(np.median(np.repeat(of, people))) if n else 0.0,
+        "people_with_one_event": int(people[of == 1].sum()) / n_users if n else 0.0,
     }
 
 
-def _is_shown(events: pa.Table) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    names = impressions_among(events[c.ACTION].unique().to_pylist())
-    return pc.is_in(events[c.ACTION], value_set=pa.array(names, pa.string()))
+def _one(engine: TablesEngine, value: Any) -> Any:
+    return engine.arrow(value.name("one").as_table())["one"][0].as_py()
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
-    coded = column.combine_chunks().dictionary_encode()
-    return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), len(coded.dictionary)
+def _stars(engine: TablesEngine, events: ir.Table) -> tuple[float, float] | None:
+    rated = events.filter((events[c.ACTION] == RATING) & events[c.VALUE].notnull())
+    (row,) = engine.arrow(rated.aggregate(low=rated[c.VALUE].min(), high=rated[c.VALUE].max())).to_pylist()
+    return None if row["low"] is None else (row["low"], row["high"])
 
 
-def _day(us: np.int64) -> str:
-    return (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(us))).date().isoformat()
-
-
-def _level(events: pa.Table, impressions: pa.Table | None) -> tuple[Level, tuple[str, ...]]:
+def _level(
+    engine: TablesEngine, events: ir.Table, shown: list[str], impressions: ir.Table | None
+) -> tuple[Level, tuple[str, ...]]:
     """The level reached, and the columns that the next levels lack."""
-    if impressions is not None and impressions.num_rows:
+    told = (c.POSITION, c.REQUEST_ID, c.EXPERIMENT, c.PROPENSITY)
+    any_shown = bool(shown)
+    if impressions is not None and _one(engine, impressions.count()):
         # Impressions carry list, request and propensities by their schema; only the experiment may be missing.
-        positions = requests = propensities = True
-        experiments = _filled(impressions[c.EXPERIMENT])
+        has = dict.fromkeys(told, True) | _filled(engine, impressions, (c.EXPERIMENT,))
         any_shown = True
     else:
-        shown = events.filter(_is_shown(events))
-        any_shown = shown.num_rows > 0
-        rows = shown if any_shown else events
-        positions, requests, experiments, propensities = (
-            _filled(rows[column]) for column in (c.POSITION, c.REQUEST_ID, c.EXPERIMENT, c.PROPENSITY)
-        )
-    has = {c.POSITION: positions, c.REQUEST_ID: requests, c.EXPERIMENT: experiments, c.PROPENSITY: propensities}
-    lacking = (() if any_shown else ("impressions",)) + tuple(str(column) for column, there in has.items() if not there)
-    if not any_shown or not positions:
+        has = _filled(engine, events.filter(events[c.ACTION].isin(shown)) if any_shown else events, told)
+    lacking = (() if any_shown else ("impressions",)) + tuple(str(column) for column in told if not has[column])
+    if not any_shown or not has[c.POSITION]:
         return "L0", lacking
     # Propensities are what the experiment's id is for; with them the log stands on its own.
-    if requests and propensities:
+    if has[c.REQUEST_ID] and has[c.PROPENSITY]:
         return "L3", lacking
-    return ("L2" if requests and experiments else "L1"), lacking
+    return ("L2" if has[c.REQUEST_ID] and has[c.EXPERIMENT] else "L1"), lacking
 
 
-def _filled(column: pa.ChunkedArray) -> bool:
-    return bool(len(column) and 1 - column.null_count / len(column) >= _ENOUGH)
+def _filled(engine: TablesEngine, rows: ir.Table, columns: tuple[c.Column, ...]) -> dict[c.Column, bool]:
+    (row,) = engine.arrow(rows.aggregate(n_=rows.count(), **{name: rows[name].count() for name in columns})).to_pylist()
+    return {name: bool(row["n_"]) and row[name] / row["n_"] >= _ENOUGH for name in columns}
 
 
 def _size(numbers: dict[str, float | int | str]) -> str:
@@ -148,18 +151,12 @@ def _percent(share: float | int | str) -> str:
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
-def _signs(events: pa.Table, numbers: dict[str, float | int | str]) -> str:
-    import pyarrow.compute as pc
-
-    counts = sorted(
-        ((row["counts"], row["values"]) for row in events[c.ACTION].value_counts().to_pylist()), reverse=True
-    )
-    named = ", ".join(f"{action} ({count:,})" for count, action in counts[:5]) or "none"
-    if not any(action == "rating" for _, action in counts):
+def _signs(actions: dict[str, int], stars: tuple[float, float] | None) -> str:
+    named = ", ".join(f"{action} ({count:,})" for action, count in list(actions.items())[:5]) or "none"
+    if stars is None:
         return f"Actions: {named}; no ratings, so liking can only be inferred from what people do."
-    stars = pc.min_max(events.filter(pc.equal(events[c.ACTION], "rating"))[c.VALUE]).as_py()
     return (
-        f"Actions: {named}; ratings from {stars['min']:g} to {stars['max']:g} tell like from dislike, "
+        f"Actions: {named}; ratings from {stars[0]:g} to {stars[1]:g} tell like from dislike, "
         f"but only for what people chose to rate."
     )
 

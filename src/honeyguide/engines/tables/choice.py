@@ -27,15 +27,15 @@ class EngineConfig(BaseModel):
     spark: SparkConfig = SparkConfig()
 
 
-def tables_engine(config: EngineConfig, scratch: Path) -> TablesEngine:
-    """The configured engine, not yet started; what it spills goes to `scratch` unless the configuration names a folder.
+def tables_engine(config: EngineConfig, scratch: Path | None = None) -> TablesEngine:
+    """The configured engine, not yet started; close it after use.
 
-    Close it after use.
+    What it spills goes to the folder that the configuration names, else to `scratch`, else to /tmp.
     """
     if config.tables == "spark":
         return SparkTables(_within(config.spark, scratch))
     return DuckDBTables(_within(config.duckdb, scratch))
 
 
-def _within(config: _Limits, scratch: Path) -> _Limits:
+def _within(config: _Limits, scratch: Path | None) -> _Limits:
     return config if config.temp_folder is not None else config.model_copy(update={"temp_folder": scratch})
