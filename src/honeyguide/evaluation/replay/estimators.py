@@ -94,11 +94,11 @@ class Valued:
         return [check for check in self.checks if check.flagged]
 
 
-def rewards_range(log: DecisionLog, config: OpeConfig) -> tuple[float, float] | None:
+def rewards_range(log: DecisionLog, told: tuple[float, float] | None) -> tuple[float, float] | None:
     """The range of a decision's reward: as told, or 0 and 1 if nothing else came; DataError where it cannot be."""
     least, most = float(log.reward.min()), float(log.reward.max())
-    if config.reward_range is not None:
-        low, high = config.reward_range
+    if told is not None:
+        low, high = told
         if not low < high or least < low or most > high:
             raise DataError(
                 expected=f"rewards between {low:g} and {high:g}, as told",
@@ -123,14 +123,14 @@ def evaluate(
     model: of rewards, default by `chosen_model`; cross-fitted by unit. Raises DataError for a log without spread.
     """
     config = config or OpeConfig()
-    ends = rewards_range(log, config)
+    ends = rewards_range(log, config.reward_range)
     found = overlap(log, target)
     verdict = judge(
         found, ess_least=config.ess_least, n3_least=config.n3_least, unsupported_most=config.unsupported_most
     )
     checks = check_log(log, target)
-    verdict = _believed(verdict, checks, config)
-    notes = [*log.notes, *target.notes, *_range_notes(ends)]
+    verdict = believed(verdict, checks, config.wrong_below)
+    notes = [*log.notes, *target.notes, *range_notes(ends)]
     mean = float(log.reward.mean())
     if not verdict.answers:
         silent = tuple(Estimate(name, _ABOUT[name], None, None, None, says="refused") for name in config.estimators)
@@ -250,9 +250,9 @@ class _Case:
         return Estimate(name, _ABOUT[name], estimate, low, high, parameter)
 
 
-def _believed(verdict: Verdict, checks: Sequence[Check], config: OpeConfig) -> Verdict:
+def believed(verdict: Verdict, checks: Sequence[Check], wrong_below: float) -> Verdict:
     """A log whose propensities are wrong beyond doubt answers nothing."""
-    wrong = [check for check in checks if check.name == "propensities" and check.p_value < config.wrong_below]
+    wrong = [check for check in checks if check.name == "propensities" and check.p_value < wrong_below]
     if not wrong:
         return verdict
     advice = "Find what draws the actions, and log the probabilities it draws from, row by row."
@@ -277,7 +277,8 @@ def _bounds(
     return (1 - share) * one.low + share * ends[0], (1 - share) * one.high + share * ends[1]
 
 
-def _range_notes(ends: tuple[float, float] | None) -> list[str]:
+def range_notes(ends: tuple[float, float] | None) -> list[str]:
+    """A sentence where nobody told the rewards' range."""
     if ends is not None:
         return []
     return [

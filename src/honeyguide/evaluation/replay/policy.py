@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -11,8 +10,9 @@ import numpy as np
 from honeyguide.contracts import F64, I64
 from honeyguide.errors import DataError
 from honeyguide.evaluation.replay.log import DecisionLog
+from honeyguide.kernels.ope_values import summed
 
-__all__ = ["Target", "best_of", "logging", "tabled", "uniform"]
+__all__ = ["PolicyTable", "Target", "best_of", "context_rows", "logging", "tabled", "uniform"]
 
 _NEAR = 1e-4
 
@@ -25,6 +25,15 @@ class Target:
     probabilities: F64  # (pairs,) of each offered action, in the order of log.offered.values
     elsewhere: F64  # (n,) probability of actions that were not offered
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTable:
+    """A policy as rows: under this key (a request, a context, "" for all) this action has this probability."""
+
+    keys: list[str]
+    actions: list[str]
+    probabilities: F64
 
 
 def uniform(log: DecisionLog) -> Target:
@@ -62,37 +71,25 @@ def best_of(log: DecisionLog, name: str, scores: F64) -> Target:
     return Target(f"best-of:{name}", probabilities, np.zeros(len(log)))
 
 
-def tabled(
-    log: DecisionLog,
-    name: str,
-    rows: Mapping[str, Mapping[str, float]],
-    of: I64,
-    keys: list[str],
-    *,
-    renormalise: bool = False,
-) -> Target:
-    """A table: `rows[key]` holds an action's probability by name; decision i uses the row `keys[of[i]]`.
+def tabled(log: DecisionLog, name: str, table: PolicyTable, of: I64, keys: list[str], *, renormalise: bool) -> Target:
+    """A table of probabilities; decision i uses the rows whose key is `keys[of[i]]`.
 
-    A row may leave out actions (probability zero) and must sum to 1. Mass on actions that were not offered is counted
-    in `elsewhere`, or spread over the offered in proportion with `renormalise`.
+    An action that a key leaves out has probability zero; each key that is used must sum to 1. Mass on actions that were
+    not offered is counted in `elsewhere`, or spread over the offered in proportion with `renormalise`.
     """
-    code = {action: place for place, action in enumerate(log.actions)}
-    dense = np.zeros((len(keys), len(log.actions)))
-    total = np.zeros(len(keys))
-    unknown: dict[str, float] = {}
-    for place, key in enumerate(keys):
-        for action, probability in rows.get(key, {}).items():
-            if not (np.isfinite(probability) and -1e-12 <= probability <= 1 + _NEAR):
-                raise DataError(
-                    expected="the policy's probabilities to lie between 0 and 1",
-                    got=f"{probability} for {action!r} in the row {key!r}",
-                    do="Give each action's probability.",
-                )
-            total[place] += probability
-            if action in code:
-                dense[place, code[action]] = max(probability, 0.0)
-            elif probability > 0:
-                unknown[action] = max(unknown.get(action, 0.0), probability)
+    p = table.probabilities
+    bad = np.flatnonzero(~((p >= 0) & (p <= 1 + _NEAR)))
+    if len(bad):
+        raise DataError(
+            expected="the policy's probabilities to lie between 0 and 1",
+            got=f"{p[bad[0]]} for {table.actions[bad[0]]!r}",
+            do="Give each action's probability.",
+        )
+    key_code = {key: place for place, key in enumerate(keys)}
+    action_code = {action: place for place, action in enumerate(log.actions)}
+    key = np.array([key_code.get(one, -1) for one in table.keys], np.int64)
+    action = np.array([action_code.get(one, -1) for one in table.actions], np.int64)
+    total = summed(key[key >= 0], p[key >= 0], len(keys))
     used = np.unique(of)
     off = used[np.abs(total[used] - 1) > _NEAR]
     if len(off):
@@ -101,13 +98,29 @@ def tabled(
             got=f"{total[off[0]]:.6g} for {keys[off[0]]!r}" + (f" and {len(off) - 1:,} more" if len(off) > 1 else ""),
             do="Give every action it may choose, and a row for every decision of the log.",
         )
+    known = np.flatnonzero((key >= 0) & (action >= 0))
+    code = key[known] * len(log.actions) + action[known]
+    order = np.argsort(code, kind="stable")
+    ordered, values = code[order], p[known][order]
+    if (np.diff(ordered) == 0).any():
+        twice = int(ordered[1:][np.diff(ordered) == 0][0])
+        raise DataError(
+            expected="each action once for a decision",
+            got=f"{log.actions[twice % len(log.actions)]!r} twice for {keys[twice // len(log.actions)]!r}",
+            do="Sum its probabilities into one row.",
+        )
     decision = log.decision
-    probabilities = dense[of[decision], log.offered.values]
-    inside = np.bincount(decision, probabilities, len(log))
-    notes = []
-    if unknown:
-        most = sorted(unknown, key=lambda one: -unknown[one])[:3]
-        notes.append(f"{len(unknown):,} actions of the policy are not in the log: {', '.join(most)}.")
+    wanted = of[decision] * len(log.actions) + log.offered.values
+    at = np.minimum(np.searchsorted(ordered, wanted), max(len(ordered) - 1, 0))
+    probabilities = np.where(ordered[at] == wanted, values[at], 0.0) if len(ordered) else np.zeros(len(wanted))
+    inside = summed(decision, probabilities, len(log))
+    unknown = sorted({str(table.actions[place]) for place in np.flatnonzero((action < 0) & (p > 0))})
+    more = "" if len(unknown) <= 3 else " ..."
+    notes = (
+        [f"{len(unknown):,} actions of the policy are not in the log: {', '.join(unknown[:3])}{more}."]
+        if unknown
+        else []
+    )
     if renormalise:
         if (inside <= 0).any():
             raise DataError(
@@ -124,10 +137,10 @@ def context_rows(log: DecisionLog, key: str | None) -> tuple[I64, list[str]]:
     """Which row of a table each decision uses: the value of one key of its context, or its whole context (JSON)."""
     if key is None:
         names = [*(_canonical(text) for text in log.contexts), ""]
-        return log.context.astype(np.int64) % len(names), names
+        return np.where(log.context < 0, len(names) - 1, log.context).astype(np.int64), names
     if key in log.facts.codes:
         codes, values = log.facts.codes[key]
-        return codes.astype(np.int64) % (len(values) + 1), [*values, ""]
+        return np.where(codes < 0, len(values), codes).astype(np.int64), [*values, ""]
     if key in log.facts.numbers:
         values_, codes_ = np.unique(log.facts.numbers[key], return_inverse=True)
         return codes_.astype(np.int64), [f"{value:.15g}" for value in values_]

@@ -11,7 +11,16 @@ from honeyguide.evaluation.replay.log import DecisionLog
 from honeyguide.kernels.ope_models import ridge, shrunken_means
 from honeyguide.kernels.ope_values import summed
 
-__all__ = ["GivenRewards", "RewardModel", "RidgeRewards", "TabularRewards", "chosen_model", "cross_fitted", "design"]
+__all__ = [
+    "GivenRewards",
+    "RewardModel",
+    "RidgeRewards",
+    "TabularRewards",
+    "chosen_model",
+    "cross_fitted",
+    "design",
+    "folds_of",
+]
 
 _CELL = 10  # decisions a context needs on average to have cells of its own
 _LEVELS = 30  # of one categorical key
@@ -107,8 +116,7 @@ def chosen_model(log: DecisionLog) -> RewardModel:
 
 def cross_fitted(log: DecisionLog, model: RewardModel, folds: int, seed: int) -> F64:
     """(pairs,) expected reward of every offered action, each unit's from a fit without that unit."""
-    fold = np.random.default_rng(seed).permutation(log.n_units) % folds
-    of_row = fold[log.unit]
+    of_row = folds_of(log, folds, seed)[log.unit]
     of_pair = of_row[log.decision]
     found = np.empty(len(log.offered.values))
     for one in range(folds):
@@ -117,6 +125,11 @@ def cross_fitted(log: DecisionLog, model: RewardModel, folds: int, seed: int) ->
             train = of_row != one
             found[pairs] = model.predict(log, train if train.any() else ~train, pairs)
     return found
+
+
+def folds_of(log: DecisionLog, folds: int, seed: int) -> I64:
+    """(units,) the part of each unit."""
+    return np.random.default_rng(seed).permutation(log.n_units).astype(np.int64) % folds
 
 
 def design(log: DecisionLog) -> F64:
