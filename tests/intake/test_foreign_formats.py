@@ -204,7 +204,7 @@ def test_personalize_lists_of_impressions_are_told_once():
     assert acted[0]["request_id"] == shown[0]["request_id"] != shown[3]["request_id"] == acted[1]["request_id"]
     back = io.StringIO()
     writer = csv.writer(back, lineterminator="\n")
-    writer.writerow("USER_ID ITEM_ID EVENT_TYPE EVENT_VALUE TIMESTAMP IMPRESSION DEVICE".split())
+    writer.writerow(["USER_ID", "ITEM_ID", "EVENT_TYPE", "EVENT_VALUE", "TIMESTAMP", "IMPRESSION", "DEVICE"])
     for event in acted:
         seen = [one["item_id"] for one in shown if one["request_id"] == event.get("request_id")]
         cells = [event.get(name, "") for name in ("user_id", "item_id", "action", "value", "happened_at")]
@@ -257,7 +257,7 @@ def test_dsjson_decisions():
         ("e5", 1, "model-8", ["head-b", "head-a"], [0.8, 0.2], "head-b", 0.8, -1.0),
         ("e5", 2, "model-8", ["foot-a"], [1.0], "foot-a", 1.0, -1.0),
     ]
-    assert json.loads(made.table[str("context")][1].as_py()) == {"User": {"id": "bo"}, "pdrop": 0.5}
+    assert json.loads(made.table["context"][1].as_py()) == {"User": {"id": "bo"}, "pdrop": 0.5}
     assert made.rows_in == 8
     assert made.table.schema.equals(DECISIONS.arrow())
 
@@ -349,7 +349,7 @@ def test_other_exports_hold_no_decisions(tmp_path):
     with pytest.raises(DataError, match="no format"):
         foreign.decisions(tmp_path / "e.csv")
     bad = jsonl(tmp_path / "log", [CB | {"p": [0.1, 0.1]}] * 3)
-    with pytest.raises(DataError, match="3 lines, all refused: The probabilities sum to 0.2"):
+    with pytest.raises(DataError, match=r"3 lines, all refused: The probabilities sum to 0\.2"):
         foreign.decisions(bad)
 
 
@@ -438,7 +438,8 @@ def test_ubi_queries_become_impressions_and_events_find_their_query():
     assert ("item_id" in brand, brand["context"]) == (False, {"object_id": "brand-box"})
     shown = {"user_id": "c1", "happened_at": "2025-01-02T10:00:00.000Z", "request_id": "q1", "query": "tea pot",
              "action": "impression", "surface": "search",
-             "context": {"object_id_field": "ean", "query_response_id": "a1", "query_attributes": {"page": 1}}}  # fmt: skip
+             "context": {"object_id_field": "ean", "query_response_id": "a1", "query_attributes": {"page": 1}},
+             }  # fmt: skip
     assert events[5:8] == [shown | {"item_id": f"p{n}", "position": str(n)} for n in (1, 2, 3)]
     assert (events[8]["action"], events[8]["query"], "item_id" in events[8]) == ("search", "tee pott", False)
     for said in ("1 events name no object", "1 events are of an object that no query found", "1 queries found nothing"):

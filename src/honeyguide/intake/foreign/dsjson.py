@@ -285,8 +285,8 @@ def _id_of(action: dict[str, Any]) -> str:
     named = [action.get(name) for name in _ACTION_ID]
     named += [inner.get("id") for inner in action.values() if isinstance(inner, dict)]
     for value in named:
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            return str(value)
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+            return word(value) or ""
     return f"action-{_digest(_features(action))}"
 
 
@@ -340,8 +340,8 @@ def _person(shared: dict[str, Any], rows: Rows) -> str:
     for space, inside in [("", shared), *((name, value) for name, value in shared.items() if isinstance(value, dict))]:
         for name, value in inside.items():
             plain = name.replace("_", "").lower()
-            if plain in _PERSON and (plain != "id" or "user" in space.lower()) and isinstance(value, str | int):
-                return str(value)
+            if plain in _PERSON and (plain != "id" or "user" in space.lower()) and text(value):
+                return text(value) or ""
     rows.say("{n} decisions name no person: who shares the same context counts as one.")
     context = {name: value for name, value in shared.items() if name not in ("_multi", "_slots")}
     return f"context-{_digest(context)}"

@@ -77,7 +77,8 @@ def _campaign(path: Path) -> str:
 
 
 def _policy(path: Path) -> str:
-    return next((part for part in reversed(path.parts[:-1]) if part in _POLICIES), path.parent.name or "logged")
+    above = [part for part in reversed(path.parts[:-1]) if part != _campaign(path)]
+    return next((part for part in above if part in _POLICIES), above[0] if above else "logged")
 
 
 def _beside(context: File, logs: Sequence[File]) -> list[File]:

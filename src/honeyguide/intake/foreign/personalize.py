@@ -36,7 +36,7 @@ _REMEMBERED = 100_000
 
 
 def _role(head: Head) -> str | None:
-    if head.written not in ("csv", "parquet") or any(name != name.upper() for name in head.names):
+    if head.written not in ("csv", "parquet"):
         return None
     if {"USER_ID", "ITEM_ID", "TIMESTAMP"} <= head.names:
         return "interactions"

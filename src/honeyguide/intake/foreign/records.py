@@ -6,7 +6,6 @@ A record that cannot be read comes with its line as it stands; none is skipped.
 from __future__ import annotations
 
 import codecs
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import msgspec
 
 from honeyguide.errors import DataError, ResourceError
-from honeyguide.intake.blocks import json_lines, opened
-from honeyguide.intake.files import read
+from honeyguide.intake.blocks import json_lines, opened, taken
+from honeyguide.intake.files import open_raw, rows_of
 from honeyguide.intake.raw import BROKEN, marked
 
 __all__ = ["Head", "Record", "head", "records"]
@@ -26,7 +25,7 @@ _SAMPLE_BYTES = 262_144
 _SAMPLE_RECORDS = 200
 _MOST_ARRAY_BYTES = 1 << 30  # a JSON array is held whole; lines are not
 _WRAPPED = ("_source", "userEvent")  # how search engines and Google's own samples wrap a document
-_PARQUET_ROWS = 16_384
+_PIECE_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +59,20 @@ def head(path: Path) -> Head | None:
     """The beginning of a file; None where it holds no records at all (empty, binary, prose)."""
     try:
         start = _start(path, _SAMPLE_BYTES)
-    except (DataError, ResourceError, OSError, EOFError, zlib.error):
+    except (DataError, ResourceError):
         return None  # whoever reads the file says what is wrong with it
     if _is_json(start):
         first = _first(records(path, "json"))
         return Head(path, "json", first, frozenset(name for fields in first for name in fields)) if first else None
     try:
-        raw = read(path, sample=True)
+        file = open_raw(path)
+        raw = file.sample()
     except (DataError, ResourceError):
         return None
     if not raw.has_header:
         return None
     rows = raw.table.slice(0, _SAMPLE_RECORDS).to_pylist()
-    written = raw.format if raw.format in ("recbole", "parquet") else "csv"
-    return Head(path, written, tuple(rows), frozenset(raw.table.column_names))
+    return Head(path, file.format, tuple(rows), frozenset(raw.table.column_names))
 
 
 def _first(found: Iterator[Record]) -> tuple[dict[str, Any], ...]:
@@ -84,7 +83,7 @@ def _first(found: Iterator[Record]) -> tuple[dict[str, Any], ...]:
                 kept.append(record.fields)
             if len(kept) == _SAMPLE_RECORDS or record.number > 5 * _SAMPLE_RECORDS:
                 break
-    except (DataError, OSError, EOFError, zlib.error):
+    except DataError:
         pass  # what could be read of the beginning is enough to tell the format
     return tuple(kept)
 
@@ -92,7 +91,7 @@ def _first(found: Iterator[Record]) -> tuple[dict[str, Any], ...]:
 def records(path: Path, written: str) -> Iterator[Record]:
     """All records of a file. Raises DataError for a file that breaks off within its compression or its array."""
     if written != "json":
-        yield from _rows(path, written)
+        yield from _rows(path)
     elif _start(path, 4096).lstrip()[:1] == b"[":
         yield from _array(path)
     else:
@@ -104,7 +103,7 @@ def records(path: Path, written: str) -> Iterator[Record]:
 
 def _start(path: Path, size: int) -> bytes:
     with opened(path) as file:
-        return _without_mark(file.read(size))
+        return _without_mark(taken(path, file, size))
 
 
 def _without_mark(start: bytes) -> bytes:
@@ -146,7 +145,7 @@ def _short(error: Exception) -> str:
 
 def _array(path: Path) -> Iterator[Record]:
     with opened(path) as file:
-        data = file.read(_MOST_ARRAY_BYTES + 1)
+        data = taken(path, file, _MOST_ARRAY_BYTES + 1)
     if len(data) > _MOST_ARRAY_BYTES:
         raise DataError(
             expected=f"at most {_MOST_ARRAY_BYTES >> 30} GB of JSON array in {path}",
@@ -166,40 +165,15 @@ def _array(path: Path) -> Iterator[Record]:
         yield _decoded(decode, number, bytes(part))
 
 
-def _rows(path: Path, written: str) -> Iterator[Record]:
-    if written == "parquet" and path.is_file():
-        yield from _parquet(path)
-        return
-    raw = read(path)
-    refused = {line.row_number: line for line in raw.refused}
-    yield from (Record(number, None, line.raw, line.detail) for number, line in refused.items())
-    at = 0
-    for batch in raw.table.to_batches(max_chunksize=_PARQUET_ROWS):
-        for row in batch.to_pylist():
-            number = int(raw.row_number[at])
-            at += 1
-            fields = {name: cell for name, cell in row.items() if cell is not None and cell != ""}
-            if any(BROKEN in cell for cell in fields.values()):
-                line = msgspec.json.encode(fields)
-                yield Record(number, None, line, "Bytes that are no UTF-8.")
-            else:
-                yield Record(number, fields)
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_PARQUET_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(number, {name: cell for name, cell in row.items() if cell is not None})
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            expected=f"a readable Parquet file at {path}", got=_short(error), do="It may be truncated: write it anew."
-        ) from error
-    if not number:
-        raise DataError(expected=f"rows in {path}", got="none", do="Export it again.")
+def _rows(path: Path) -> Iterator[Record]:
+    for raw in rows_of(open_raw(path)):
+        yield from (Record(line.row_number, None, line.raw, line.detail) for line in raw.refused)
+        numbers = iter(raw.row_number.tolist())
+        for batch in raw.table.to_batches(max_chunksize=_PIECE_ROWS):
+            for row in batch.to_pylist():
+                fields = {name: cell for name, cell in row.items() if cell is not None and cell != ""}
+                if not raw.clean and any(isinstance(cell, str) and BROKEN in cell for cell in fields.values()):
+                    line = msgspec.json.encode(fields, enc_hook=str).decode()  # marked already
+                    yield Record(next(numbers), None, line, "Bytes that are no UTF-8.")
+                else:
+                    yield Record(next(numbers), fields)
