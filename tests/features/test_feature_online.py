@@ -105,10 +105,10 @@ def test_a_folder_without_a_state_is_refused(tmp_path: Path, spoil: str) -> None
     if spoil != "missing":
         OnlineState.build(FEATURES, stream(1), catalog()).save(tmp_path)
     if spoil == "truncated":
-        (tmp_path / "users.npy").write_bytes(b"\x93NUMPY")
+        (tmp_path / "group0_table.npy").write_bytes(b"\x93NUMPY")
     if spoil == "other version":
         path = tmp_path / "state.json"
-        path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+        path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
     with pytest.raises(BuildError, match="honeyguide build"):
         OnlineState.open(tmp_path, catalog())
 
@@ -206,7 +206,7 @@ def test_erasing_somebody_nobody_knows_changes_nothing() -> None:
 def test_the_request_path_never_compiles_twice(tmp_path: Path) -> None:
     log = stream(6)
     state, at = OnlineState.build(FEATURES, log, catalog()), int(log.at[-1]) + 1
-    kernels = (affinity.read_request, windows.newest, windows.advance)
+    kernels = (affinity.read_request, windows.newest, windows.fold_rows, windows.chain)
     send(state, log)
     at = at + 1
     wanted = read(state, 1, at)

@@ -17,7 +17,7 @@ import ibis
 
 from honeyguide.features.definition import Feature, FeatureSet
 from honeyguide.features.plan import Cell, Formula, formula_of
-from honeyguide.kernels import windows as w
+from honeyguide.kernels import aggregates as w
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def as_of_table(features: FeatureSet, events: ir.Table, labels: ir.Table) -> ir.
     values = {
         f.name: _finish(
             formula,
-            [result[place[f.entity, cell]] for cell in formula.x],
-            [result[place["everybody", cell]] for cell in formula.g],
+            [result[place[f.entity, x.cell]] for x in formula.x],
+            [result[place["everybody", x.cell]] for x in formula.g],
             result[_AT],
         ).cast("float32")
         for f, formula in formulas.items()
@@ -75,8 +75,8 @@ def _value(value: Any) -> Any:
 
 def _cells(entity: str, formulas: Mapping[Feature, Formula]) -> Sequence[Cell]:
     if entity == "everybody":
-        return [cell for formula in formulas.values() for cell in formula.g]
-    return [cell for feature, formula in formulas.items() if feature.entity == entity for cell in formula.x]
+        return [x.cell for formula in formulas.values() for x in formula.g]
+    return [x.cell for feature, formula in formulas.items() if feature.entity == entity for x in formula.x]
 
 
 def _cell_table(

@@ -1,17 +1,17 @@
 """The same features, kept up to date event by event and read for one request.
 
-Cells (integers, `kernels.windows`) of every person, item and of everybody are kept as of the state's clock. An event is
-queued, and enters the cells when the clock passes it; it leaves a window's cells when the window's far edge does. So
-reading is a gather. The queue holds the events of the longest window in order of time instead of a ring of buckets per
-entity: it gives the same values, is as large as the events and not as entities x buckets, and serves people as well as
-items.
+Cells (`kernels.aggregates`) of every person, item, pair and of everybody are kept as of the state's clock. An event is
+queued, and enters the cells when the clock passes the moment it was known; it leaves a window's cells when the window's
+far edge does. So reading is a gather. The queue holds the events of the longest window in order of time instead of a
+ring of buckets per entity: it gives the same values, is as large as the events and not as entities x buckets, and
+serves people as well as items.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +23,20 @@ from honeyguide.contracts import F32, I16, I32, I64, CatalogView, Interactions
 from honeyguide.errors import BuildError, DataError
 from honeyguide.features.asof import EventStream, event_array
 from honeyguide.features.definition import FeatureSet
-from honeyguide.features.plan import CellPlan, ItemFacts, Plan
+from honeyguide.features.groups import EVERYBODY, Group
+from honeyguide.features.held import GONE, Held, Waiting, columns, disown, merge, room
+from honeyguide.features.keys import numbers
+from honeyguide.features.plan import ITEM, USER, CellPlan, Codes, ItemFacts, Plan
 from honeyguide.kernels import affinity
+from honeyguide.kernels import aggregates as g
 from honeyguide.kernels import windows as w
 
 __all__ = ["History", "OnlineState"]
 
-_VERSION = 1
+_VERSION = 2
 _SPARE = 1024
-_ARRAYS = ("users", "items", "everybody", "base", "base_left", "past", "past_begin", "past_end", "pending")
+_CHUNK = 500_000  # events of a build that are folded at once
+_NEVER = w.NEVER
 
 
 class History(NamedTuple):
@@ -45,18 +50,14 @@ class History(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Arrays:
-    """What a build writes. Opened as copy-on-write memory maps: workers share the pages that none has touched."""
+class _Kept:
+    """What a build writes beside the groups. Opened as copy-on-write memory maps: workers share untouched pages."""
 
-    users: I64  # (people + spare, cells); the last row stays empty: somebody nobody knows
-    items: I64  # (items + spare, cells); the last row stays empty
-    everybody: I64  # (1, cells)
-    base: npt.NDArray[Any]  # the events that a window still holds, in order of time
+    base: Held  # the events that a window still holds, in order of time
     base_left: I64  # (windows,) so many of them have left each window
-    past: npt.NDArray[Any]  # all events, by person, then in order of time
+    past: Held  # all events, by person, then in order of time; those of nobody last
     past_begin: I64  # (people,)
     past_end: I64  # (people,)
-    pending: npt.NDArray[Any]  # events that are not due at the clock
 
 
 class OnlineState:
@@ -65,20 +66,27 @@ class OnlineState:
     The clock never runs backwards: `read`, `history` and `advance` at an earlier moment answer as of the clock. Equal
     to `training_set` for every stream applied before it is read; an event that comes late (before the clock) counts
     from the next read on, in every window that still holds it.
-    Memory: 8 bytes a cell and entity, 32 an event of the longest window, 32 an event of all time, most of it mapped.
+    An event costs the same however many came before it. Taking one back costs that too, and a pass over the events
+    where a feature asks for the newest or a decayed sum of something else than a person's events.
+    Memory: 8 bytes a slot and entity, 40 an event of the longest window and 40 an event of all time (and 8 more for
+    each fact of the context that features ask for), most of it mapped.
     """
 
-    def __init__(self, plan: Plan, catalog: CatalogView, arrays: _Arrays, clock_us: int) -> None:
-        self._plan, self._arrays, self._clock = plan, arrays, clock_us
+    def __init__(
+        self, plan: Plan, catalog: CatalogView, codes: Codes, groups: list[Group], kept: _Kept, waiting: Waiting,
+        clock_us: int,
+    ) -> None:  # fmt: skip
+        self._plan, self._codes, self._kept, self._clock = plan, codes, kept, clock_us
+        self._groups, self._keys = groups, plan.features.context_keys
+        self._users, self._items, self._everybody = groups[0], groups[1], groups[-1]
         self._lock = threading.RLock()
-        self._pending: list[npt.NDArray[Any]] = [arrays.pending] if len(arrays.pending) else []
-        self._due = int(arrays.pending["at"].min(initial=2**63 - 1))
+        self._waiting = [waiting]
+        self._due, self._seq = waiting.first(), 1
         self._next_start = plan.next_start(clock_us)
-        self._queue, self._n_queue = np.zeros(_SPARE, w.EVENT), 0
+        self._queue, self._n_queue = Held.none(len(self._keys), _SPARE), 0
         self._queue_left = np.zeros(len(plan.windows), np.int64)
-        self._pool, self._n_pool = np.zeros(_SPARE, w.EVENT), 0
-        self._head = np.full(len(arrays.users), -1, np.int32)
-        self._formulas = (*plan.formulas("user"), *plan.formulas("item"))
+        self._pool, self._n_pool = Held.none(len(self._keys), _SPARE), 0
+        self._head = np.full(len(self._users.table), -1, np.int32)
         self._targets = np.arange(_SPARE)
         self._facts = ItemFacts.of(catalog, plan.features)
 
@@ -88,37 +96,64 @@ class OnlineState:
     def build(
         cls, features: FeatureSet, interactions: Interactions, catalog: CatalogView, *, at_us: int | None = None
     ) -> OnlineState:
-        """From all events, with the clock at `at_us` (default: just after the last event)."""
+        """From all events, with the clock at `at_us` (default: just after the last event became known)."""
         plan, stream = Plan.of(features, interactions.actions), EventStream(interactions)
-        events = stream.events
-        clock = (int(events["at"][-1]) + 1 if len(events) else 0) if at_us is None else at_us
-        due = events[: np.searchsorted(events["at"], clock)]
-        starts = plan.starts(clock)
-        n_users, n_items = interactions.n_users, max(interactions.n_items, len(catalog))
-        held = due[np.searchsorted(due["at"], starts.min(initial=clock)) :]
-        indptr, order = w.counting_order(
-            np.ascontiguousarray(due["user"]), np.arange(len(due), dtype=np.int64), n_users
-        )
-        users, items = plan.user.empty(n_users + _spare(n_users)), plan.item.empty(n_items + _spare(n_items))
-        arrays = _Arrays(
-            users, items, plan.everybody.empty(1),
-            held.copy(), np.searchsorted(held["at"], starts).astype(np.int64),
-            due[order], indptr[:-1].copy(), indptr[1:].copy(), events[len(due) :].copy(),
+        keys, codes = features.context_keys, Codes.of(catalog, features)
+        known = stream.known if len(stream.known) else stream.at
+        until = stream.until if len(stream.until) else np.full(len(stream), _NEVER)
+        last = max(int(known.max(initial=-1)), int(until[until < _NEVER].max(initial=-1)))
+        clock = last + 1 if at_us is None else at_us
+        all_events = Held(
+            event_array(
+                stream.user, stream.item, stream.action, stream.value, stream.weight, stream.at,
+                stream.event if len(stream.event) else 0,
+            ),
+            columns(stream.context, keys, len(stream)),
         )  # fmt: skip
-        w.fold_events(due.copy(), 1, -1, starts, *_tables(plan, arrays))
-        return cls(plan, catalog, arrays, clock)
+        due = all_events.take((known < clock) & (clock <= until))
+        later = known >= clock
+        ending = (until >= clock) & (until < _NEVER)
+        gone = np.zeros(np.count_nonzero(ending), GONE)
+        for name, column in (("due", until), ("id", stream.event), ("user", stream.user)):
+            gone[name] = column[ending] if len(column) else 0
+        waiting = Waiting(all_events.take(later), known[later], np.zeros(np.count_nonzero(later), np.int64), gone)
+        starts = plan.starts(clock)
+        held = due.take(slice(int(np.searchsorted(due.events["at"], starts.min(initial=clock))), None))
+        n_users, n_items = interactions.n_users, max(interactions.n_items, len(catalog))
+        who = np.where(due.events["user"] < 0, n_users, due.events["user"]).astype(np.int32)
+        indptr, order = w.counting_order(who, np.arange(len(due), dtype=np.int64), n_users + 1)
+        kept = _Kept(
+            held, np.searchsorted(held.events["at"], starts).astype(np.int64), due.take(order),
+            indptr[:n_users].copy(), indptr[1 : n_users + 1].copy(),
+        )  # fmt: skip
+        groups = [Group.new(key, cells, n_users if key == USER else n_items) for key, cells in _groups(plan)]
+        for first in range(0, len(due), _CHUNK):
+            part = due.take(slice(first, first + _CHUNK))
+            for group in groups:
+                group.fold(part, keys, codes, g.ADD, starts)
+        return cls(plan, catalog, codes, groups, kept, waiting, clock)
 
     def save(self, folder: Path) -> None:
         """Write the state as of its clock into an existing folder: one file per array and `state.json`."""
         with self._lock:
-            now = self._merged()
-            for name in _ARRAYS:
-                np.save(folder / f"{name}.npy", getattr(now, name), allow_pickle=False)
+            kept, waiting = self._merged(), Waiting.joined(self._waiting)
+            arrays: dict[str, npt.NDArray[Any]] = {
+                "base": kept.base.events, "base_context": kept.base.context, "base_left": kept.base_left,
+                "past": kept.past.events, "past_context": kept.past.context,
+                "past_begin": kept.past_begin, "past_end": kept.past_end, "code_ptr": self._codes.code_ptr,
+                "codes": self._codes.codes, "waiting": waiting.held.events, "waiting_context": waiting.held.context,
+                "waiting_due": waiting.due, "waiting_seq": np.zeros_like(waiting.seq), "waiting_gone": waiting.gone,
+            }  # fmt: skip
+            for at, group in enumerate(self._groups):
+                arrays |= group.save(f"group{at}")
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
             state = {
                 "version": _VERSION,
                 "clock_us": self._clock,
                 "actions": self._plan.actions,
                 "features": self._plan.features.to_config(),
+                "arrays": sorted(arrays),
             }
             (folder / "state.json").write_text(json.dumps(state, indent=1))
 
@@ -130,23 +165,30 @@ class OnlineState:
         """
         try:
             state = json.loads((folder / "state.json").read_text())
-            mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
-        except (OSError, ValueError) as error:
+            version = state["version"]
+            names = state.get("arrays", ())
+            mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in names}
+        except (OSError, ValueError, KeyError) as error:
             raise BuildError(
                 expected=f"a saved feature state in {folder}", got=str(error), do="Run `honeyguide build` again."
             ) from error
-        if state["version"] != _VERSION:
+        if version != _VERSION:
             raise BuildError(
                 expected=f"a feature state of version {_VERSION}",
-                got=f"version {state['version']}",
+                got=f"version {version}",
                 do="Run `honeyguide build` again.",
             )
         plan = Plan.of(FeatureSet.from_config(state["features"]), tuple(state["actions"]))
         # Kernels are compiled for plain arrays and aligned records; the views keep the map alive. A file does not say
         # that its records are aligned.
-        plain = {name: np.asarray(array) for name, array in mapped.items()}
-        aligned: dict[str, Any] = {name: a.view(w.EVENT) if a.dtype.names else a for name, a in plain.items()}
-        return cls(plan, catalog, _Arrays(**aligned), state["clock_us"])
+        plain: dict[str, Any] = {name: np.asarray(array) for name, array in mapped.items()}
+        for name in ("base", "past", "waiting"):
+            plain[name] = Held(plain[name].view(w.EVENT), plain[f"{name}_context"])
+        kept = _Kept(*(plain[name] for name in ("base", "base_left", "past", "past_begin", "past_end")))
+        waiting = Waiting(plain["waiting"], *(plain[f"waiting_{name}"] for name in Waiting.ARRAYS))
+        groups = [Group.load(key, cells, plain, f"group{at}") for at, (key, cells) in enumerate(_groups(plan))]
+        codes = Codes(plain["code_ptr"], plain["codes"])
+        return cls(plan, catalog, codes, groups, kept, waiting, state["clock_us"])
 
     @property
     def features(self) -> FeatureSet:
@@ -164,46 +206,76 @@ class OnlineState:
         return self._clock
 
     def ensure(self, n_users: int, n_items: int) -> None:
-        """Make room for so many people and items; a table that has no spare row left is copied with a tenth more."""
+        """Make room for so many people and items."""
         with self._lock:
-            a = self._arrays
-            if n_users >= len(a.users):  # the last row stays empty
-                more = n_users + _spare(n_users) - len(a.users)
-                a.users = np.concatenate([a.users, self._plan.user.empty(more)])
+            self._users.ensure(n_users)
+            self._items.ensure(n_items)
+            more = len(self._users.table) - len(self._head)
+            if more:
                 self._head = np.concatenate([self._head, np.full(more, -1, np.int32)])
-            if n_items >= len(a.items):
-                more = n_items + _spare(n_items) - len(a.items)
-                a.items = np.concatenate([a.items, self._plan.item.empty(more)])
 
     def use_catalog(self, catalog: CatalogView) -> None:
-        """Read facts of items from another view of the catalog from now on."""
+        """Read facts of items from another view of the catalog from now on.
+
+        What `distinct` counts (categories, people) are those that the build knew, until the next one.
+        """
         facts = ItemFacts.of(catalog, self._plan.features)
         with self._lock:
             self._facts = facts
 
     # ------------------------------------------------------------------------------------------ events
 
-    def apply(self, user: int, item: int, action: int, value: float, weight: float, at_us: int) -> None:
-        """One event by rows (-1: nobody, nothing) and action code. Seen by reads after `at_us`."""
-        event = np.array([(at_us, user, item, value, weight, -1, action)], w.EVENT)
-        with self._lock:
-            self._take(event, user, item, at_us)
+    def apply(
+        self, user: int, item: int, action: int, value: float, weight: float, at_us: int, *,
+        known_us: int | None = None, event: int = 0, corrects: int = 0, context: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """One event by rows (-1: nobody, nothing) and action code. Seen by reads after it happened and was known.
 
-    def apply_many(self, user: I32, item: I32, action: I16, value: F32, weight: F32, at_us: I64) -> None:
-        """Many events, in any order; those of one microsecond keep theirs."""
+        event: the code of its id; corrects: that of the same person's event whose place it takes. context: the facts
+        of the moment that the features ask for, as `code64`.
+        """
+        one = np.array([(at_us, corrects or event, user, item, value, weight, -1, action)], w.EVENT)
+        facts = np.array([[(context or {}).get(name, 0) for name in self._keys]], np.int64).reshape(1, len(self._keys))
+        due = np.array([max(at_us, at_us if known_us is None else known_us)])
+        with self._lock:
+            self._take(Held(one, facts), due, np.array([corrects]) if corrects else None)
+
+    def apply_many(
+        self, user: I32, item: I32, action: I16, value: F32, weight: F32, at_us: I64, *,
+        known_us: I64 | None = None, event: I64 | None = None, corrects: I64 | None = None,
+        context: Mapping[str, I64] | None = None,
+    ) -> None:  # fmt: skip
+        """Many events, in any order; those of one microsecond keep theirs. Arrays as in `apply`."""
         if len(at_us) == 0:
             return
-        events = event_array(user, item, action, value, weight, at_us)
+        name = np.zeros(len(at_us), np.int64) if event is None else np.asarray(event, np.int64)
+        if corrects is not None:
+            name = np.where(corrects != 0, corrects, name)
+        due = np.maximum(at_us, at_us if known_us is None else known_us).astype(np.int64)
+        events = event_array(user, item, action, value, weight, at_us, name)
         with self._lock:
-            self._take(events, int(np.max(user)), int(np.max(item)), int(np.min(at_us)))
+            self._take(Held(events, columns(context or {}, self._keys, len(due))), due, corrects)
 
-    def _take(self, events: npt.NDArray[Any], user: int, item: int, first_us: int) -> None:
-        self.ensure(user + 1, item + 1)
-        self._pending.append(events)
-        self._due = min(self._due, first_us)
+    def retract(self, user: int, event: int, known_us: int) -> None:
+        """Take back a person's event by the code of its id, from the moment that it was known to be none."""
+        with self._lock:
+            nothing = Waiting.of(Held.none(len(self._keys)), np.zeros(0, np.int64))
+            self._seq += 1
+            nothing.gone = np.array([(known_us, self._seq, event, user)], GONE)
+            self._wait(nothing)
+
+    def _take(self, held: Held, due: I64, corrects: I64 | None) -> None:
+        self.ensure(int(held.events["user"].max()) + 1, int(held.events["item"].max()) + 1)
+        waiting = Waiting.of(held, due, self._seq, corrects)
+        self._seq += len(due)
+        self._wait(waiting)
+
+    def _wait(self, waiting: Waiting) -> None:
+        self._waiting.append(waiting)
+        self._due = min(self._due, waiting.first())
 
     def advance(self, now_us: int) -> None:
-        """Move the clock: events before `now_us` enter, windows move on. `read` and `history` do this by themselves."""
+        """Move the clock: events known before `now_us` enter, windows move on. `read` and `history` do this too."""
         with self._lock:
             self._advance(now_us)
 
@@ -212,28 +284,47 @@ class OnlineState:
         self._clock = now_us
         if self._due >= now_us and self._next_start > now_us:
             return
-        batch = np.zeros(0, w.EVENT)
+        starts = self._plan.starts(now_us)
+        if self._next_start <= now_us:
+            self._leave(self._kept.base, len(self._kept.base), self._kept.base_left, starts)
+            self._leave(self._queue, self._n_queue, self._queue_left, starts)
+            self._next_start = self._plan.next_start(now_us)
         if self._due < now_us:
-            waiting = np.concatenate(self._pending)
-            due = waiting["at"] < now_us
-            later = waiting[~due]
-            batch = waiting[due]
-            batch = batch[np.argsort(batch["at"], kind="stable")]
-            self._pending = [later] if len(later) else []
-            self._due = int(later["at"].min(initial=2**63 - 1))
-        a, plan, windowed = self._arrays, self._plan, len(self._plan.windows) > 0
-        if windowed:
-            self._queue, self._n_queue = _room(self._queue, self._n_queue, len(batch), self._queue_left)
-        self._pool, _ = _room(self._pool, self._n_pool, len(batch), None)
-        starts = plan.starts(now_us)
-        self._next_start = plan.next_start(now_us)
-        queue = self._queue if windowed else np.zeros(len(batch), w.EVENT)
-        w.advance(
-            batch, starts, a.base, a.base_left, queue, self._n_queue, self._queue_left,
-            self._pool, self._n_pool, self._head, *_tables(plan, a),
-        )  # fmt: skip
-        self._n_queue += len(batch) if windowed else 0
-        self._n_pool += int(np.count_nonzero(batch["user"] >= 0))
+            batch, gone, later = Waiting.joined(self._waiting).split(now_us)
+            self._waiting, self._due = [later], later.first()
+            if len(gone):
+                self._take_back(gone, starts)
+            self._enter(batch, starts)
+
+    def _leave(self, queue: Held, n: int, left: I64, starts: I64) -> None:
+        """Take the events that have left each window out of its cells; `left[w]` of the queue are out already."""
+        ever, times = np.full(len(starts), g.NONE), queue.events["at"][:n]
+        for window, start in enumerate(starts):
+            end = int(np.searchsorted(times, start))
+            if end > left[window]:
+                part = Held(queue.events[left[window] : end], queue.context[left[window] : end])
+                for group in self._groups:
+                    span = group.cells.span[window]
+                    if span[0] < span[1]:
+                        group.fold(part, self._keys, self._codes, g.TAKE, ever, (int(span[0]), int(span[1])))
+                left[window] = end
+
+    def _enter(self, batch: Held, starts: I64) -> None:
+        n = len(batch)
+        if not n:
+            return
+        for group in self._groups:
+            group.fold(batch, self._keys, self._codes, g.ADD, starts)
+        self._pool, _ = room(self._pool, self._n_pool, n, None)
+        w.chain(batch.events, self._pool.events, self._n_pool, self._head)
+        self._pool.context[self._n_pool : self._n_pool + n] = batch.context
+        self._n_pool += n
+        if len(starts):
+            self._queue, self._n_queue = room(self._queue, self._n_queue, n, self._queue_left)
+            merge(self._queue, self._n_queue, batch)
+            self._n_queue += n
+            # What is too late for a window was not counted, and will not be taken away.
+            self._queue_left += np.searchsorted(batch.events["at"], starts)
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -241,33 +332,35 @@ class OnlineState:
         """The person's newest `limit` events strictly before `now_us`, oldest first. Empty for -1 or a new person."""
         with self._lock:
             self._advance(now_us)
-            a = self._arrays
-            known = 0 <= user < len(a.past_begin)
-            begin, end = (int(a.past_begin[user]), int(a.past_end[user])) if known else (0, 0)
+            kept = self._kept
+            known = 0 <= user < len(kept.past_begin)
+            begin, end = (int(kept.past_begin[user]), int(kept.past_end[user])) if known else (0, 0)
             place = int(self._head[user]) if 0 <= user < len(self._head) else -1
             columns = History(
                 np.empty(limit, np.int32), np.empty(limit, np.float32), np.empty(limit, np.float32),
                 np.empty(limit, np.int16), np.empty(limit, np.int64),
             )  # fmt: skip
-            n = w.newest(limit, a.past, begin, end, self._pool, place, *columns)
+            n = w.newest(limit, kept.past.events, begin, end, self._pool.events, place, *columns)
         first, c = limit - n, columns
         return History(c.items[first:], c.weights[first:], c.values[first:], c.actions[first:], c.at[first:])
 
     def read(
-        self, user: int, items: I32, now_us: int, h_items: I32, h_weights: F32, h_at: I64, out: F32 | None = None
-    ) -> F32:
+        self, user: int, items: I32, now_us: int, h_items: I32, h_weights: F32, h_at: I64, out: Any = None,
+        *, context: Mapping[str, int] | None = None,
+    ) -> Any:  # fmt: skip
         """All features of `n` candidates (-1 pads, and gives nan) for one person (-1 unknown) at `now_us`.
 
         h_items, h_weights, h_at: the history or seeds, oldest first; at least `features.history_limit` newest events,
-        or all. Writes into `out` (n, features) float32 if given, and returns it. DataError if the arrays do not fit
+        or all. context: the facts of the moment that the features ask for (`features.context_keys`), as `code64`.
+        Writes into `out` (n, features) float32 or float64 if given, and returns it. DataError if the arrays do not fit
         together.
         """
         n, width = len(items), len(self._plan.features)
         if out is None:
             out = np.empty((n, width), np.float32)
-        if out.shape != (n, width) or out.dtype != np.float32 or not out.flags.c_contiguous:
+        if out.shape != (n, width) or out.dtype not in (np.float32, np.float64) or not out.flags.c_contiguous:
             raise DataError(
-                expected=f"`out` as a C-ordered float32 array of {(n, width)}",
+                expected=f"`out` as a C-ordered array of floats, {(n, width)}",
                 got=f"{out.dtype} of {out.shape}",
                 do="Leave `out` away, or take its shape from the candidates and `len(features)`.",
             )
@@ -285,100 +378,114 @@ class OnlineState:
             self._advance(now_us)
             if n > len(self._targets):
                 self._targets = np.arange(2 * n)
-            a, facts = self._arrays, self._facts
-            user_i, user_f, item_i, item_f = self._formulas
+            plan, facts = self._plan, self._facts
+            everybody = (self._everybody.table, *plan.everybody.arrays)
             affinity.read_request(
                 int(user), items, self._clock, h_items, h_weights, h_at,
-                a.users, user_i, user_f, a.items, item_i, item_f, a.everybody, *facts.arrays, *self._plan.pair.arrays,
-                facts.scratch, self._targets, out,
+                self._users.table, *self._users.cells.arrays, *plan.formulas(USER),
+                self._items.table, *self._items.cells.arrays, *plan.formulas(ITEM),
+                *everybody, *facts.arrays, *plan.pair.arrays, facts.vectors, facts.scratch, self._targets, out,
             )  # fmt: skip
+            for group in self._groups[2:-1]:
+                asked = numbers(group.key, user, items, self._clock, context or {})
+                rows = np.where(items < 0, -1, np.maximum(group.rows(asked), 0))
+                w.read_rows(
+                    rows, self._clock, group.table, *group.cells.arrays, *everybody, *plan.formulas(group.key), out
+                )
         return out
 
-    # ------------------------------------------------------------------------------------------ erasing
+    # ------------------------------------------------------------------------------------------ taking back
 
     def erase(self, user: int) -> int:
         """Forget a person: their events leave every cell, queue and history; returns how many events went.
 
-        The time of an item's first and last event, which names nobody, stays until the next build. Memory maps are not
-        written back: a saved state forgets when it is saved again.
+        Memory maps are not written back: a saved state forgets when it is saved again.
         """
         with self._lock:
-            waiting = sum(int(np.count_nonzero(events["user"] == user)) for events in self._pending)
-            self._pending = [events[events["user"] != user] for events in self._pending]
-            a, plan = self._arrays, self._plan
-            if not 0 <= user < len(a.users):
-                return waiting
-            gone = [np.zeros(0, w.EVENT)]
-            nobody = np.array((0, -1, -1, 0.0, 0.0, -1, -1), w.EVENT)
-            if user < len(a.past_begin):
-                own = slice(a.past_begin[user], a.past_end[user])
-                gone.append(a.past[own].copy())
-                a.past[own] = nobody
-                a.past_end[user] = a.past_begin[user]
-            place = int(self._head[user])
-            while place >= 0:
-                gone.append(self._pool[place : place + 1].copy())
-                forgotten, place = place, int(self._pool[place]["prev"])
-                self._pool[forgotten] = nobody
+            forgotten = sum(int(np.count_nonzero(one.held.events["user"] == user)) for one in self._waiting)
+            self._waiting = [one.without(user) for one in self._waiting]
+            if not 0 <= user < len(self._users.table) - 1:
+                return forgotten
+            gone = self._own(user, None)
+            self._remove(gone, self._plan.starts(self._clock))
+            if user < len(self._kept.past_begin):
+                self._kept.past_end[user] = self._kept.past_begin[user]
             self._head[user] = -1
-            events = np.concatenate(gone)
-            w.fold_events(events, -1, -1, plan.starts(self._clock), *_tables(plan, a))
-            a.users[user] = plan.user.empty(1)[0]
-            for queue in (a.base, self._queue[: self._n_queue]):
-                mine = queue["user"] == user
-                for name in ("user", "item", "value", "weight", "action"):  # the time keeps the queue in order
-                    queue[name][mine] = nobody[name]
-            return waiting + len(events)
+            return forgotten + len(gone)
 
-    def _merged(self) -> _Arrays:
+    def _take_back(self, gone: npt.NDArray[Any], starts: I64) -> None:
+        """Take back what is named; what is named but not there was never here."""
+        known = gone[(gone["user"] >= 0) & (gone["user"] < len(self._users.table) - 1)]
+        found = [self._own(int(one["user"]), int(one["id"])) for one in known]
+        self._remove(Held.joined([Held.none(len(self._keys)), *found]), starts)
+
+    def _own(self, user: int, event: int | None) -> Held:
+        """A person's events (or the one by the code of its id), which become nobody's where histories are kept."""
+        parts = []
+        kept, pool = self._kept, self._pool
+        if user < len(kept.past_begin):
+            own = np.arange(kept.past_begin[user], kept.past_end[user])
+            parts.append((kept.past, own))
+        parts.append((pool, np.flatnonzero(pool.events["user"][: self._n_pool] == user)))
+        found = []
+        for held, places in parts:
+            mine = held.events["user"][places] == user
+            chosen = places[mine if event is None else mine & (held.events["id"][places] == event)]
+            found.append(held.take(chosen))
+            disown(held, chosen)
+        return Held.joined(found)
+
+    def _remove(self, gone: Held, starts: I64) -> None:
+        """Take events out of all cells and queues."""
+        if not len(gone):
+            return
+        touched = [group.fold(gone, self._keys, self._codes, g.TAKE, starts) for group in self._groups]
+        for queue, n in ((self._kept.base, len(self._kept.base)), (self._queue, self._n_queue)):
+            times = queue.events["at"][:n]
+            for one in gone.events:
+                first, end = np.searchsorted(times, (one["at"], one["at"] + 1))
+                same = queue.events[first:end]
+                alike = (same["user"] == one["user"]) & (same["id"] == one["id"]) & (same["item"] == one["item"])
+                disown(queue, first + np.flatnonzero(alike & (same["action"] == one["action"])))
+        for group, rows in zip(self._groups, touched, strict=True):
+            if group.cells.lasting:
+                self._refold(group, np.unique(rows[rows >= 0]), starts)
+
+    def _refold(self, group: Group, rows: I64, starts: I64) -> None:
+        """Fold the cells that cannot give an event back anew, from all events that are left."""
+        w.refold_rows(rows, group.table, group.cells.cell_i, group.cells.empty_row)
+        for held, n in ((self._kept.past, len(self._kept.past)), (self._pool, self._n_pool)):
+            for first in range(0, n, _CHUNK):
+                part = Held(held.events[first : min(first + _CHUNK, n)], held.context[first : min(first + _CHUNK, n)])
+                names = group.names(part, self._keys)
+                mine = np.flatnonzero(np.isin(group.rows(names), rows) & (names != g.EMPTY))
+                if len(mine):
+                    group.fold(part.take(mine), self._keys, self._codes, g.REFOLD, starts)
+
+    def _merged(self) -> _Kept:
         # The state with what came since the build folded into the arrays that a build writes.
-        a, plan = self._arrays, self._plan
-        held = np.concatenate([a.base, self._queue[: self._n_queue]])
-        held = held[np.argsort(held["at"], kind="stable")]
-        starts = plan.starts(self._clock)
-        held = held[np.searchsorted(held["at"], starts.min(initial=self._clock)) :]
-        marks = np.zeros(len(a.past) + 1, np.int64)
-        np.add.at(marks, a.past_begin, 1)
-        np.add.at(marks, a.past_end, -1)
-        n_users = len(a.users) - 1
-        kept = np.flatnonzero(np.cumsum(marks)[:-1] > 0)
-        live = self._pool[: self._n_pool]
-        past = np.concatenate([a.past[kept], live[live["user"] >= 0]])
-        owner = past["user"].astype(np.int64)
-        past = past[np.lexsort((past["at"], owner))]
-        counts = np.bincount(owner, minlength=n_users)
-        end = np.cumsum(counts)
-        pending = np.concatenate([np.zeros(0, w.EVENT), *self._pending])
-        return _Arrays(
-            a.users, a.items, a.everybody, held, np.searchsorted(held["at"], starts).astype(np.int64),
-            past, end - counts, end, pending,
-        )  # fmt: skip
+        queue, pool = self._queue.take(slice(0, self._n_queue)), self._pool.take(slice(0, self._n_pool))
+        starts = self._plan.starts(self._clock)
+        held = Held.joined([self._kept.base, queue])
+        held = held.take(np.argsort(held.events["at"], kind="stable"))
+        held = held.take(slice(int(np.searchsorted(held.events["at"], starts.min(initial=self._clock))), None))
+        past = Held.joined([self._kept.past, pool])
+        past = past.take((past.events["user"] >= 0) | (past.events["item"] >= 0))
+        n_users = len(self._users.table) - 1
+        owner = np.where(past.events["user"] < 0, n_users, past.events["user"]).astype(np.int64)
+        order = np.lexsort((past.events["at"], owner))
+        past = past.take(order)
+        past.events["prev"] = -1
+        end = np.cumsum(np.bincount(owner, minlength=n_users)[:n_users])
+        begin = np.concatenate([[0], end[:-1]]).astype(np.int64)
+        return _Kept(held, np.searchsorted(held.events["at"], starts).astype(np.int64), past, begin, end)
 
 
-def _spare(n: int) -> int:
-    return max(_SPARE, n // 10)
+def _groups(plan: Plan) -> list[tuple[Any, CellPlan]]:
+    return [*plan.groups.items(), (EVERYBODY, plan.everybody)]
 
 
 def _plain(array: npt.NDArray[Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
     # A kernel compiled once takes one layout: another one, or a read-only view, would compile it again in a request.
     flags = array.flags
     return array if array.dtype == dtype and flags.c_contiguous and flags.writeable else np.array(array, dtype)
-
-
-def _tables(plan: Plan, a: _Arrays) -> Sequence[Any]:
-    def of(cells: CellPlan, table: I64) -> tuple[Any, ...]:
-        return table, cells.span, cells.cell_i, cells.cell_f
-
-    return (*of(plan.user, a.users), *of(plan.item, a.items), *of(plan.everybody, a.everybody))
-
-
-def _room(events: npt.NDArray[Any], used: int, more: int, left: I64 | None) -> tuple[npt.NDArray[Any], int]:
-    """The buffer with room for `more` events; the head that every window has left is dropped on the way."""
-    if used + more <= len(events):
-        return events, used
-    dead = 0 if left is None else int(left.min(initial=used))
-    if left is not None:
-        left -= dead
-    grown = np.zeros(max(len(events), 2 * (used - dead + more)), w.EVENT)
-    grown[: used - dead] = events[dead:used]
-    return grown, used - dead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from honeyguide.contracts import F32, Interactions
 from honeyguide.features.asof import as_of
-from honeyguide.features.definition import Entity, FeatureSet
+from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import LabelRows
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import FEATURE_VALUES, TRAINING_SET
@@ -24,7 +24,7 @@ def feature_values(
 ) -> pa.Table:
     """The FeatureValues table: the aggregates of every person and item just before `at_us`, null where undefined."""
     parts = []
-    sides: tuple[tuple[Entity, Vocabulary], ...] = (("user", users), ("item", items))
+    sides: tuple[tuple[Literal["user", "item"], Vocabulary], ...] = (("user", users), ("item", items))
     for entity, ids in sides:
         own = features.aggregates(entity)
         rows = np.arange(len(ids), dtype=np.int32)

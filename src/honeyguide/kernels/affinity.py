@@ -11,15 +11,20 @@ Layouts (a row per feature or group):
     aff_i (A, 3) int64: GROUP, MEASURE, COLUMN, in order of the group; aff_f (A,) float64: strength of the shrinkage
     facts (n_items, 4) float32: YEAR, PRICE, N_CATEGORIES, N_PEOPLE
     facet_ptr (facets, n_items + 1) int64 into codes: the categories, people, country, and the item itself
+    emb_i (E, 4) int64: MEASURE, LAST, COLUMN, LIKED_ONLY; emb_f (E, 2) float64: decay, window in microseconds
+    vectors (rows, d) float32 of unit length (0 where an item has none)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from honeyguide.kernels.windows import COLUMN, DAY_US, G0, G1, NONE, OP, PRIOR, SCALE, STRENGTH, X0, X1, X2, finish
+from honeyguide.kernels.aggregates import DAY_US, NONE
+from honeyguide.kernels.windows import COLUMN, read_rows, write_row
 
 __all__ = ["read_request", "request_rows", "requests_rows"]
 
@@ -32,6 +37,7 @@ FACT, AGE_DAYS, YEARS_OLD, HOUR, WEEKDAY, LENGTH, LIKING, SINCE_NEWEST, DISTANCE
 SHARE, LIKE, OVERLAP, RECENCY = range(4)  # measures of aff_i
 YEAR, PRICE, N_CATEGORIES, N_PEOPLE = range(4)
 CATEGORY, PEOPLE, COUNTRY, ITEM = range(4)  # facets
+SIMILARITY, APART, COHERENCE = range(3)  # measures of emb_i
 MASS, LIKING_MASS, NEWEST = range(3)  # of a code in the history
 
 HOUR_US = 3_600_000_000
@@ -77,7 +83,7 @@ def _affinities(
     g: int, now: int, items: I32, targets: I64, first: int, last: int,
     h_items: I32, h_weights: F32, h_at: I64, begin: int, end: int,
     known_at: I64, facet_ptr: I64, codes: I32, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
-    scratch: F64, out: F32,
+    scratch: F64, out: Any,
 ) -> None:  # fmt: skip
     """The affinities of one group: one pass over the history, one over the candidates.
 
@@ -137,7 +143,7 @@ def _affinities(
                 value = (now - recent) / DAY_US if recent > -np.inf else np.nan
             elif shared + aff_f[a] > 0.0:
                 value = (liked + aff_f[a] * (all_like / all_mass)) / (shared + aff_f[a])
-            out[targets[j], aff_i[a, 2]] = np.float32(value)
+            out[targets[j], aff_i[a, 2]] = value
     for h in range(oldest, end):
         item = h_items[h]
         if 0 <= item < n_known:
@@ -147,14 +153,62 @@ def _affinities(
 
 
 @njit(cache=True)
+def _embeddings(
+    now: int, items: I32, targets: I64, first: int, last: int,
+    h_items: I32, h_weights: F32, h_at: I64, begin: int, end: int,
+    vectors: F32, emb_i: I64, emb_f: F64, out: Any,
+) -> None:  # fmt: skip
+    """The history's mean vector against the candidates'."""
+    n_known, d = vectors.shape
+    mean = np.empty(d, np.float32)
+    for e in range(emb_i.shape[0]):
+        measure, longest, column, liked_only = emb_i[e, 0], emb_i[e, 1], emb_i[e, 2], emb_i[e, 3]
+        mean[:] = 0.0
+        n, weight, mass = 0, 1.0, 0.0
+        for h in range(end - 1, begin - 1, -1):
+            if h_at[h] >= now or (liked_only != 0 and not h_weights[h] > 0.0):
+                continue
+            if n == longest or h_at[h] < now - emb_f[e, 1]:
+                break
+            item = h_items[h]
+            if 0 <= item < n_known and np.any(vectors[item] != 0.0):
+                mass += weight
+                for k in range(d):
+                    mean[k] += np.float32(weight) * vectors[item, k]
+            n += 1
+            weight *= emb_f[e, 0]
+        length = np.nan
+        if mass > 0.0:
+            square = 0.0
+            for k in range(d):
+                mean[k] /= np.float32(mass)
+                square += np.float64(mean[k]) * np.float64(mean[k])
+            length = np.sqrt(square)
+        for j in range(first, last):
+            item = items[j]
+            if item < 0:
+                continue
+            value = length if measure == COHERENCE else np.nan
+            if measure != COHERENCE and mass > 0.0 and item < n_known and np.any(vectors[item] != 0.0):
+                dot = np.float32(0.0)
+                for k in range(d):
+                    dot += mean[k] * vectors[item, k]
+                if measure == APART:
+                    value = np.sqrt(max(1.0 - 2.0 * dot + length * length, 0.0))
+                elif length > 0.0:
+                    value = dot / length
+            out[targets[j], column] = value
+
+
+@njit(cache=True)
 def request_rows(
     now: int, items: I32, targets: I64, first: int, last: int,
     h_items: I32, h_weights: F32, h_at: I64, begin: int, end: int,
     facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
-    scratch: F64, out: F32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    scratch: F64, out: Any,
 ) -> None:  # fmt: skip
-    """Facts, context and affinities of the candidates `items[first:last]`, into the rows `targets[first:last]` of
+    """Facts, context, affinities and embeddings of `items[first:last]`, into the rows `targets[first:last]` of
     `out`.
 
     The history is `h_*[begin:end]`, oldest first. A padded candidate (-1) leaves its row untouched.
@@ -187,11 +241,15 @@ def request_rows(
                         value = 1970.0 + now / YEAR_US - facts[item, YEAR]
                     else:
                         value = abs(facts[item, fact] - constant)
-            out[targets[j], column] = np.float32(value)
+            out[targets[j], column] = value
     for g in range(group_i.shape[0]):
         _affinities(
             g, now, items, targets, first, last, h_items, h_weights, h_at, begin, end, known_at, facet_ptr, codes,
             group_i, group_f, aff_i, aff_f, scratch, out,
+        )  # fmt: skip
+    if emb_i.shape[0] > 0:
+        _embeddings(
+            now, items, targets, first, last, h_items, h_weights, h_at, begin, end, vectors, emb_i, emb_f, out
         )  # fmt: skip
 
 
@@ -200,64 +258,53 @@ def requests_rows(
     now: I64, items: I32, targets: I64, ptr: I64,
     h_items: I32, h_weights: F32, h_at: I64, h_begin: I64, h_end: I64,
     facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
-    scratch: F64, out: F32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    scratch: F64, out: Any,
 ) -> None:  # fmt: skip
     """`request_rows` for many requests: request r asks about `items[ptr[r]:ptr[r + 1]]` at `now[r]`."""
     for r in range(now.shape[0]):
         request_rows(
             now[r], items, targets, ptr[r], ptr[r + 1], h_items, h_weights, h_at, h_begin[r], h_end[r],
-            facts, known_at, facet_ptr, codes, row_i, row_f, group_i, group_f, aff_i, aff_f, scratch, out,
+            facts, known_at, facet_ptr, codes, row_i, row_f, group_i, group_f, aff_i, aff_f, emb_i, emb_f, vectors,
+            scratch, out,
         )  # fmt: skip
 
 
 @njit(cache=True)
 def read_request(
     user: int, items: I32, now: int, h_items: I32, h_weights: F32, h_at: I64,
-    users: I64, user_i: I64, user_f: F64, item_cells: I64, item_i: I64, item_f: F64, everybody: I64,
+    users: I64, user_ci: I64, user_cf: F64, user_i: I64, user_f: F64,
+    item_table: I64, item_ci: I64, item_cf: F64, item_i: I64, item_f: F64,
+    everybody: I64, all_i: I64, all_f: F64,
     facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
-    scratch: F64, targets: I64, out: F32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    scratch: F64, targets: I64, out: Any,
 ) -> None:  # fmt: skip
-    """All features of the candidates of one request, from the online state. A padded candidate (-1) gets nan.
+    """The features of people, items and histories for the candidates of one request, from the online state.
 
-    The last row of `users` and of `item_cells` is that of somebody and something nobody knows.
+    A padded candidate (-1) gets nan. The last row of `users` and of `item_table` is that of somebody and something
+    nobody knows.
     """
     n = items.shape[0]
-    nobody, nothing = users.shape[0] - 1, item_cells.shape[0] - 1
+    nobody, nothing = users.shape[0] - 1, item_table.shape[0] - 1
     rows = np.empty(n, np.int64)
     for j in range(n):
         rows[j] = items[j] if items[j] < nothing else nothing
         if items[j] < 0:
             out[j] = np.nan
-    cells = users[user if 0 <= user < nobody else nobody]
-    everyone = everybody[0]
+    of_user, all_row = users[user if 0 <= user < nobody else nobody], everybody[0]
+    own = np.empty(out.shape[1], out.dtype)
+    write_row(
+        of_user, of_user.view(np.float64), user_ci, user_cf, all_row, all_row.view(np.float64), all_i, all_f,
+        user_i, user_f, now, own,
+    )  # fmt: skip
     for f in range(user_i.shape[0]):
-        value = np.float32(
-            finish(
-                user_i[f, OP], cells[user_i[f, X0]], cells[user_i[f, X1]], cells[user_i[f, X2]],
-                everyone[user_i[f, G0]], everyone[user_i[f, G1]],
-                user_f[f, PRIOR], user_f[f, STRENGTH], user_f[f, SCALE], now,
-            )
-        )  # fmt: skip
         column = user_i[f, COLUMN]
         for j in range(n):
             if rows[j] >= 0:
-                out[j, column] = value
-    for f in range(item_i.shape[0]):  # a feature at a time: its operation is the same for all candidates
-        op, x0, x1, x2, column = item_i[f, OP], item_i[f, X0], item_i[f, X1], item_i[f, X2], item_i[f, COLUMN]
-        g0, g1 = everyone[item_i[f, G0]], everyone[item_i[f, G1]]
-        prior, strength, scale = item_f[f, PRIOR], item_f[f, STRENGTH], item_f[f, SCALE]
-        for j in range(n):
-            row = rows[j]
-            if row >= 0:
-                out[j, column] = np.float32(
-                    finish(
-                        op, item_cells[row, x0], item_cells[row, x1], item_cells[row, x2],
-                        g0, g1, prior, strength, scale, now,
-                    )
-                )  # fmt: skip
+                out[j, column] = own[column]
+    read_rows(rows, now, item_table, item_ci, item_cf, everybody, all_i, all_f, item_i, item_f, out)
     request_rows(
         now, items, targets, 0, n, h_items, h_weights, h_at, 0, h_items.shape[0], facts, known_at, facet_ptr, codes,
-        row_i, row_f, group_i, group_f, aff_i, aff_f, scratch, out,
+        row_i, row_f, group_i, group_f, aff_i, aff_f, emb_i, emb_f, vectors, scratch, out,
     )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Events in memory with the facts of their moments: those that are kept, and those that wait to become due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from honeyguide.contracts import I64
+from honeyguide.kernels import windows as w
+
+__all__ = ["GONE", "Held", "Waiting", "columns", "disown", "merge", "room"]
+
+GONE = np.dtype([("due", "i8"), ("seq", "i8"), ("id", "i8"), ("user", "i8")])
+"""An event to be taken back once `due` is past: a person's, by the code of its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Events with the facts of their moments, a column of `context` per key that features ask for."""
+
+    events: npt.NDArray[Any]  # (n,) of `kernels.windows.EVENT`
+    context: I64  # (n, keys)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def take(self, which: Any) -> Held:
+        """The chosen events, copied."""
+        return Held(self.events[which].copy(), self.context[which].copy())
+
+    @classmethod
+    def none(cls, keys: int, n: int = 0) -> Held:
+        """Room for `n` events that are nobody's."""
+        events = np.zeros(n, w.EVENT)
+        events["user"] = events["item"] = events["prev"] = -1
+        return cls(events, np.zeros((n, keys), np.int64))
+
+    @classmethod
+    def joined(cls, parts: list[Held]) -> Held:
+        """One after the other."""
+        return cls(np.concatenate([p.events for p in parts]), np.concatenate([p.context for p in parts]))
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Events that are not due yet, and events that are to be taken back."""
+
+    held: Held
+    due: I64  # when each becomes known
+    seq: I64  # in which order they came
+    gone: npt.NDArray[Any]  # of GONE
+
+    ARRAYS = ("due", "seq", "gone")
+
+    @classmethod
+    def of(cls, held: Held, due: I64, seq: int = 0, corrects: I64 | None = None) -> Waiting:
+        """Events that came together; those that correct another one (by the code of its id) take its place away."""
+        order = seq + np.arange(len(due), dtype=np.int64) if seq else np.zeros(len(due), np.int64)
+        correcting = np.flatnonzero(corrects) if corrects is not None else np.zeros(0, np.int64)
+        gone = np.zeros(len(correcting), GONE)
+        if corrects is not None:
+            gone["due"], gone["seq"] = due[correcting], order[correcting]
+            gone["id"], gone["user"] = corrects[correcting], held.events["user"][correcting]
+        return cls(held, due, order, gone)
+
+    @classmethod
+    def joined(cls, parts: list[Waiting]) -> Waiting:
+        """All that waits."""
+        return cls(
+            Held.joined([one.held for one in parts]),
+            *(np.concatenate([getattr(one, name) for one in parts]) for name in cls.ARRAYS),
+        )
+
+    def first(self) -> int:
+        """When the next one is due."""
+        return min(int(self.due.min(initial=w.NEVER)), int(self.gone["due"].min(initial=w.NEVER)))
+
+    def without(self, user: int) -> Waiting:
+        """What others wait for."""
+        others = self.held.events["user"] != user
+        return Waiting(self.held.take(others), self.due[others], self.seq[others], self.gone[self.gone["user"] != user])
+
+    def split(self, now_us: int) -> tuple[Held, npt.NDArray[Any], Waiting]:
+        """What is due: events in order of (happened, known), and those to be taken back; and what waits on.
+
+        A version that is replaced before anybody could see it does not become due at all.
+        """
+        due, gone = self.due < now_us, self.gone["due"] < now_us
+        later = Waiting(self.held.take(~due), self.due[~due], self.seq[~due], self.gone[~gone])
+        batch, known, seq, leaving = self.held.take(due), self.due[due], self.seq[due], self.gone[gone]
+        if len(leaving):
+            ends: dict[tuple[int, int], list[tuple[int, int]]] = {}
+            for one in leaving:
+                ends.setdefault((int(one["user"]), int(one["id"])), []).append((int(one["due"]), int(one["seq"])))
+            names = zip(batch.events["user"].tolist(), batch.events["id"].tolist(), strict=True)
+            since = zip(known.tolist(), seq.tolist(), strict=True)
+            stays = [max(ends.get(name, [(0, 0)])) <= came for name, came in zip(names, since, strict=True)]
+            chosen = np.array(stays, np.bool_)
+            batch, known = batch.take(chosen), known[chosen]
+        return batch.take(np.lexsort((known, batch.events["at"]))), leaving, later
+
+
+def columns(context: Mapping[str, I64], keys: tuple[str, ...], n: int) -> I64:
+    """Facts of `n` moments as columns, 0 where none is told."""
+    facts = np.zeros((n, len(keys)), np.int64)
+    for column, name in enumerate(keys):
+        if name in context:
+            facts[:, column] = context[name]
+    return facts
+
+
+def disown(held: Held, places: I64) -> None:
+    """Make events nobody's; their times keep a queue in order, and their chain whole."""
+    for name, nothing in (("user", -1), ("item", -1), ("value", 0.0), ("weight", 0.0), ("action", -1), ("id", 0)):
+        column = held.events[name]
+        column[places] = nothing
+    held.context[places] = 0
+
+
+def merge(queue: Held, n: int, batch: Held) -> None:
+    """Put a batch (in order of time) into the first `n` of a queue in order of time; there must be room."""
+    first = int(np.searchsorted(queue.events["at"][:n], batch.events["at"][0], side="right"))
+    both = batch
+    if first < n:  # late events find their places
+        both = Held.joined([queue.take(slice(first, n)), batch])
+        both = both.take(np.argsort(both.events["at"], kind="stable"))
+    tail = slice(first, n + len(batch))
+    queue.events[tail], queue.context[tail] = both.events, both.context
+
+
+def room(held: Held, used: int, more: int, left: I64 | None) -> tuple[Held, int]:
+    """The buffer with room for `more` events; the head that every window has left is dropped on the way."""
+    if used + more <= len(held):
+        return held, used
+    dead = 0 if left is None else int(left.min(initial=used))
+    if left is not None:
+        left -= dead
+    grown = Held.none(held.context.shape[1], max(len(held), 2 * (used - dead + more)))
+    grown.events[: used - dead] = held.events[dead:used]
+    grown.context[: used - dead] = held.context[dead:used]
+    return grown, used - dead
