@@ -31,7 +31,7 @@ _SQL_TYPES = {
 
 
 def expressions(tables: Mapping[str, ir.Table], weights: Mapping[str, float]) -> dict[str, ir.Table]:
-    """Every view over `all_events`, `all_items` and `impressions` of one engine; `weights` is `[actions]`."""
+    """Every view over `raw_events`, `all_items` and `impressions` of one engine; `weights` is `[actions]`."""
     scope = Scope(tables, VIEWS, weights, by_name=False)
     return {name: scope[name] for name in VIEWS}
 
@@ -39,7 +39,7 @@ def expressions(tables: Mapping[str, ir.Table], weights: Mapping[str, float]) ->
 def statements(names: Iterable[str], weights: Mapping[str, float]) -> dict[str, str]:
     """A SELECT of DuckDB for each named view and for those that they read, each after what it reads.
 
-    They read one another, and `all_events`, `all_items` and `impressions`, by these names.
+    They read one another, and `raw_events`, `all_items` and `impressions`, by these names.
     """
     base = {name: named(table, name) for name, table in BASE.items()}
     made: dict[str, str] = {}

@@ -8,7 +8,7 @@ import ibis
 
 from honeyguide.flows.analysis import columns as v
 from honeyguide.flows.analysis.people import end_of_log
-from honeyguide.flows.analysis.view import ALL_EVENTS, ALL_ITEMS, Scope, View, microseconds, share, whole
+from honeyguide.flows.analysis.view import ALL_EVENTS, ALL_ITEMS, Scope, View, microseconds, real, share, whole
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _item_facts(scope: Scope) -> ir.Table:
     return found.mutate(
         **{name: found[name].fill_null(0) for name in (v.EVENTS_N, v.ACTS, v.PEOPLE_N, v.SHOWN)},
         **{
-            v.HOURS_TO_SHOWING: ibis.ifelse(waited >= 0, waited, ibis.null("int64")) / float(_HOUR_US),
+            v.HOURS_TO_SHOWING: ibis.ifelse(waited >= 0, waited, ibis.null("int64")).cast("float64") / real(_HOUR_US),
             v.DAYS_SILENT: found[v.LAST_AT].date().delta(found[v.LAST_EVENT_AT].date(), unit="day"),
         },
     )
@@ -75,6 +75,8 @@ def _catalog_health(scope: Scope) -> ir.Table:
     age = microseconds(aged[v.LAST_AT], aged[c.KNOWN_AT])
     fresh = (age >= 0) & (age <= STALE_DAYS * 24 * _HOUR_US) & (aged[c.KNOWN_AT] >= aged[_FIRST])
 
+    waited = microseconds(aged[v.FIRST_SHOWN_AT], aged[c.KNOWN_AT])
+
     def count(condition: Any) -> Any:
         return condition.fill_null(False).cast("int64").sum().fill_null(0)
 
@@ -89,7 +91,9 @@ def _catalog_health(scope: Scope) -> ir.Table:
         new=count(fresh),
         new_without_events=count(fresh & (aged[v.EVENTS_N] == 0)),
         new_never_shown=count(fresh & (aged[v.SHOWN] == 0)),
-        hours_to_showing=aged[v.HOURS_TO_SHOWING].median(where=fresh),
+        # The median of whole numbers is exact on every engine; the hours follow from it.
+        hours_to_showing=(ibis.ifelse(fresh & (waited >= 0), waited, ibis.null("int64")).cast("float64")).median()
+        / real(_HOUR_US),
     )
     lacking = items.aggregate(**{f"without_{name}": count(flag) for name, flag in _missing(items).items()})
     events = events.filter(~scope.is_showing(events[c.ACTION]))
@@ -133,7 +137,7 @@ def _concentration(facts: ir.Table, amount: str, of: str) -> ir.Table:
             _N: whole(facts.count().over(ibis.window())),
         }
     )
-    top = rising[_RANK] > rising[_N] - ibis.greatest(whole((rising[_N] / 100.0).ceil()), 1)
+    top = rising[_RANK] > rising[_N] - ibis.greatest(whole((rising[_N].cast("float64") / real(100)).ceil()), 1)
     sums = rising.aggregate(
         **{
             _RANK: (rising[_RANK] * rising[amount]).sum(), _SUM: rising[amount].sum(), _N: rising[_N].max(),
@@ -141,7 +145,7 @@ def _concentration(facts: ir.Table, amount: str, of: str) -> ir.Table:
         }
     )  # fmt: skip
     n = sums[_N].cast("float64")
-    gini = share(sums[_RANK] * 2, sums[_SUM]) / n - (n + 1.0) / n
+    gini = share(sums[_RANK] * 2, sums[_SUM]) / n - (n + real(1)) / n
     return sums.select(**{f"gini_{of}": gini, f"top_1_percent_{of}": share(sums["top_"], sums[_SUM])})
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import ibis
 
 from honeyguide.flows.analysis import columns as v
-from honeyguide.flows.analysis.view import ALL_EVENTS, Scope, View, microseconds, monday, share
+from honeyguide.flows.analysis.view import ALL_EVENTS, Scope, View, microseconds, monday, real, seconds, share
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import IMPRESSIONS
 
@@ -74,8 +75,8 @@ def _sessions(scope: Scope) -> ir.Table:
     return visits.mutate(
         **{
             v.DAY: visits[v.STARTED_AT].date(),
-            v.SECONDS: microseconds(visits[v.ENDED_AT], visits[v.STARTED_AT]) / 1e6,
-            v.HOURS_AWAY: visits[_GAP] / float(_HOUR_US),
+            v.SECONDS: seconds(microseconds(visits[v.ENDED_AT], visits[v.STARTED_AT])),
+            v.HOURS_AWAY: visits[_GAP].cast("float64") / real(_HOUR_US),
         }
     )
 
@@ -100,7 +101,7 @@ def _activity_classes(scope: Scope) -> ir.Table:
         **{v.PEOPLE_N: classes.count(), v.EVENTS_N: classes[v.EVENTS_N].sum()}
     )
     everybody = ibis.window()
-    ends = [(low, ibis.literal(high - 1, "int64")) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    ends = [(low, ibis.literal(high - 1, "int64")) for low, high in pairwise(edges)]
     return classes.mutate(
         **{
             v.AT_MOST: classes[v.AT_LEAST].cases(*ends, else_=ibis.null("int64")),
@@ -180,8 +181,8 @@ def _volumes(scope: Scope) -> ir.Table:
             v.WITHIN_HOUR: (delay <= _HOUR_US).cast("int64").sum(),
             v.WITHIN_DAY: (delay <= 24 * _HOUR_US).cast("int64").sum(),
             # A median of whole microseconds: both engines take the middle of the two in the middle, exactly.
-            v.DELAY_MEDIAN_S: delay.cast("float64").median() / 1e6,
-            v.DELAY_MAX_S: delay.max() / 1e6,
+            v.DELAY_MEDIAN_S: seconds(delay.cast("float64").median()),
+            v.DELAY_MAX_S: seconds(delay.max()),
         }
     )
 

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from honeyguide.flows.analysis import columns as v
-from honeyguide.flows.analysis.view import ALL_EVENTS, Scope, View, microseconds, share, whole
+from honeyguide.flows.analysis.view import (
+    ALL_EVENTS,
+    RAW_EVENTS,
+    Scope,
+    View,
+    microseconds,
+    real,
+    seconds,
+    share,
+    whole,
+)
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import IMPRESSIONS
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -28,6 +38,14 @@ def _somebody(user: Any) -> Any:
     return user.nullif("")
 
 
+def _all_events(scope: Scope) -> ir.Table:
+    events = scope[RAW_EVENTS]
+    newer = events.filter(events[c.CORRECTS].notnull())
+    newer = newer.select(**{f"{c.USER_ID}_": newer[c.USER_ID], f"{c.CORRECTS}_": newer[c.CORRECTS]}).distinct()
+    same = [events[c.USER_ID] == newer[f"{c.USER_ID}_"], events[c.EVENT_ID] == newer[f"{c.CORRECTS}_"]]
+    return events.anti_join(newer, same)
+
+
 def _showings(scope: Scope) -> ir.Table:
     lists = scope[IMPRESSIONS.name]
     slots = lists.unnest(c.SHOWN_ITEMS, offset=_SLOT)
@@ -42,7 +60,7 @@ def _showings(scope: Scope) -> ir.Table:
             c.SURFACE: slots[c.SURFACE],
             c.POSITION: (place + 1).cast("int32"),
             v.SHOWN_AT: slots[c.HAPPENED_AT],
-            c.PROPENSITY: slots[c.SHOWN_PROPENSITIES][place],
+            c.PROPENSITY: slots[c.SHOWN_PROPENSITIES][slots[_SLOT].cast("int32")],
             c.QUERY: slots[c.QUERY],
             c.EXPERIMENT: slots[c.EXPERIMENT],
             c.POLICY_VERSION: slots[c.POLICY_VERSION],
@@ -86,8 +104,8 @@ def _event_facts(scope: Scope) -> ir.Table:
             v.WEIGHT: scope.weight(found[c.ACTION]),
             v.IS_SHOWING: scope.is_showing(found[c.ACTION]),
             v.DAY: found[c.HAPPENED_AT].date(),
-            v.DELAY_S: microseconds(found[c.KNOWN_AT], found[c.HAPPENED_AT]) / 1e6,
-            v.SECONDS_AFTER: microseconds(found[c.HAPPENED_AT], found[v.SHOWN_AT]) / 1e6,
+            v.DELAY_S: seconds(microseconds(found[c.KNOWN_AT], found[c.HAPPENED_AT])),
+            v.SECONDS_AFTER: seconds(microseconds(found[c.HAPPENED_AT], found[v.SHOWN_AT])),
             **{name: ibis.coalesce(found[name], found[f"{name}_"]) for name in _TOLD},
         }
     )
@@ -147,9 +165,7 @@ def _exposures(scope: Scope) -> ir.Table:
         }
     )
     found = showings.left_join(came, showings[v.SHOWING_ID] == came[f"{v.SHOWING_ID}_"])
-    return found.mutate(
-        **{v.ACTS: found[v.ACTS].fill_null(0), v.STRENGTH: found[v.STRENGTH].fill_null(ibis.literal(0.0, "float64"))}
-    )
+    return found.mutate(**{v.ACTS: found[v.ACTS].fill_null(0), v.STRENGTH: found[v.STRENGTH].fill_null(real(0))})
 
 
 def _position_ctr(scope: Scope) -> ir.Table:
@@ -164,9 +180,9 @@ def _position_ctr(scope: Scope) -> ir.Table:
     )
     n, p = counted[v.SHOWN].cast("float64"), share(counted[v.ACTED], counted[v.SHOWN])
     # Wilson 1927, in the form that needs no square of p: centre and half width over 1 + z^2 / n.
-    whole = ibis.literal(1.0, "float64") + _Z * _Z / n
-    centre = (p + _Z * _Z / (n * 2.0)) / whole
-    half = (p * (ibis.literal(1.0, "float64") - p) / n + _Z * _Z / (n * n * 4.0)).sqrt() * _Z / whole
+    one, z, z2 = real(1), real(_Z), real(_Z * _Z)
+    centre = (p + z2 / (n * real(2))) / (one + z2 / n)
+    half = (p * (one - p) / n + z2 / (n * n * real(4))).sqrt() * z / (one + z2 / n)
     return counted.mutate(**{v.CTR: p, v.CTR_LOW: centre - half, v.CTR_HIGH: centre + half})
 
 
@@ -177,7 +193,9 @@ def _funnels(scope: Scope) -> ir.Table:
         (", ".join(sorted(action for action, weight in scope.weights.items() if weight == level)), float(level))
         for level in levels
     ]
-    reached = {f"step_{n}_": (slots[v.STRENGTH] >= level).cast("int64").sum() for n, (_, level) in enumerate(steps)}
+    reached = {
+        f"step_{n}_": (slots[v.STRENGTH] >= real(level)).cast("int64").sum() for n, (_, level) in enumerate(steps)
+    }
     wide = slots.group_by(c.SURFACE, c.POSITION).aggregate(**reached)
     long = wide.mutate(**{v.STEP: ibis.array([ibis.literal(n, "int64") for n in range(len(steps))])}).unnest(v.STEP)
     return long.mutate(
@@ -222,6 +240,14 @@ def _slate_days(scope: Scope) -> ir.Table:
 
 
 VIEWS = (
+    View(
+        ALL_EVENTS,
+        "Every event: those of the tables, and those of the log that no build has seen yet. An event that a later one "
+        "of the same person corrects is left out.",
+        (c.EVENT_ID,),
+        EVENTS.columns,
+        _all_events,
+    ),
     View(
         "showings",
         "A row per slot of a list as shown: from the serving log, and from events whose action says so.",

@@ -24,16 +24,19 @@ __all__ = [
     "microseconds",
     "monday",
     "named",
+    "real",
+    "seconds",
     "share",
     "typed",
     "whole",
 ]
 
-ALL_EVENTS, ALL_ITEMS = "all_events", "all_items"
+RAW_EVENTS, ALL_EVENTS, ALL_ITEMS = "raw_events", "all_events", "all_items"
 
 _TYPES = {
     "string": "string", "int32": "int32", "int64": "int64", "float64": "float64", "bool": "boolean", "date": "date",
-    "timestamp": "timestamp('UTC', 6)", "list<string>": "array<string>", "list<float64>": "array<float64>", "json": "string",
+    "timestamp": "timestamp('UTC', 6)", "list<string>": "array<string>", "list<float64>": "array<float64>",
+    "json": "string",
 }  # fmt: skip
 
 
@@ -48,12 +51,13 @@ class View:
     of: Callable[[Scope], ir.Table]
 
 
-BASE: dict[str, Table] = {ALL_EVENTS: EVENTS, ALL_ITEMS: ITEMS, IMPRESSIONS.name: IMPRESSIONS}
-"""What all views begin with, and the tables whose columns these have."""
+BASE: dict[str, Table] = {RAW_EVENTS: EVENTS, ALL_ITEMS: ITEMS, IMPRESSIONS.name: IMPRESSIONS}
+"""What all views begin with, and the tables whose columns these have: the tables' rows with those that the log has
+brought since."""
 
 
 class Scope:
-    """What a view may read: the three base tables, `[actions]`, and other views.
+    """What a view may read: the base tables, `[actions]`, and other views.
 
     `by_name`: other views stay names (for engines that hold views); otherwise their expressions are put in.
     `read` tells which were asked for.
@@ -82,13 +86,19 @@ class Scope:
 
     def weight(self, action: Any) -> Any:
         """The weight of an event's action, 0 for one that `[actions]` does not know."""
-        told = [(name, float(weight)) for name, weight in self.weights.items() if weight]
-        return action.cases(*told, else_=0.0).cast("float64") if told else ibis.literal(0.0, "float64")
+        told = [(name, real(weight)) for name, weight in self.weights.items() if weight]
+        return action.cases(*told, else_=real(0)) if told else real(0)
 
 
 def typed(view: View | Table, made: ir.Table) -> ir.Table:
-    """The declared columns in order, each in its declared type, on every engine."""
-    return made.select(**{column: made[column].cast(_TYPES[column.dtype]) for column in view.columns})
+    """The declared columns in order, each in its declared type; null where an older table has no such column."""
+
+    def column(name: Column) -> Any:
+        if name not in made.columns:
+            return ibis.null(_TYPES[name.dtype])
+        return whole(made[name]) if name.dtype == "int64" else made[name].cast(_TYPES[name.dtype])
+
+    return made.select(**{name: column(name) for name in view.columns})
 
 
 def named(view: View | Table, name: str) -> ir.Table:
@@ -101,6 +111,11 @@ def microseconds(later: Any, earlier: Any) -> Any:
     return later.delta(earlier, unit="microsecond")
 
 
+def real(number: float) -> Any:
+    """A float64 literal, through text: one engine would read its digits as a decimal number, and round twice."""
+    return ibis.literal(repr(float(number))).cast("float64")
+
+
 def whole(number: Any) -> Any:
     """As int64. Ibis leaves out a cast to the type that it believes is there, and one engine counts in 32 bits."""
     return number.cast("float64").cast("int64")
@@ -109,6 +124,11 @@ def whole(number: Any) -> Any:
 def monday(day: Any) -> Any:
     """The Monday of a date's week; through a moment, as one engine makes a moment of a truncated date."""
     return day.cast("timestamp('UTC', 6)").truncate("W").date()
+
+
+def seconds(us: Any) -> Any:
+    """Microseconds as seconds."""
+    return us.cast("float64") / real(1e6)
 
 
 def share(part: Any, whole: Any) -> Any:
