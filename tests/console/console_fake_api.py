@@ -334,5 +334,69 @@ def _evaluation() -> dict[str, Any]:
 
 EVALUATION = _evaluation()
 
+
+def _quality() -> dict[str, Any]:
+    meanings = {
+        "duplicate": "The same event id, or the very same row, came before.",
+        "unreadable_time": "A time that cannot be read.",
+        "unknown_item": "An item that the catalog does not hold.",
+        "negative_price": "A price below zero.",
+        "broken_encoding": "Bytes that are no UTF-8.",
+        "missing_user": "No person.",
+        "out_of_range": "A number outside the range of its column's contract.",
+    }
+    findings = [
+        {"code": "low_volume", "severity": "warn", "rows": 412, "column": "", "detail": "1 of 7 days have fewer events "
+         "than 0.5 of the median of the same weekday: Sat 2026-02-28: 412 (usually 9,021)."},
+        {"code": "bot", "severity": "quarantine", "rows": 0, "column": "user_id", "detail": "1 act faster than people: "
+         "more than 120 actions in a minute or 1,200 in an hour: '<b>crawler</b>' (512, 9,120)."},
+        {"code": "column_new", "severity": "warn", "rows": 0, "column": "x", "detail": "The file has a new column x."},
+    ]  # fmt: skip
+    loads = []
+    for week in range(14):
+        share = 0.002 + 0.03 * (week == 9) + 0.001 * noise("load", str(week))
+        counts = {r: max(0, int(65_000 * share * w)) for r, w in zip(meanings, (9, 3, 2, 1, 1, 1, 1), strict=True)}
+        held = sum(counts.values())
+        loads.append({
+            "load_id": f"l{week}", "table": "events", "file": f"events-2026-w{week + 1:02}.parquet",
+            "at": f"2026-{1 + (7 * week) // 28:02}-{1 + (7 * week) % 28:02}T04:00:00.000+00:00", "rows_in": 65_000,
+            "accepted": 65_000 - held, "quarantined": held, "share": held / 65_000, "reasons": counts,
+            "replayed": 120 if week == 9 else 0, "findings": findings[: {9: 3, 5: 1}.get(week, 0)],
+            "unjudged": ["volume: a day is judged by its weekday in three earlier weeks."] if week < 3 else [],
+            "replay": False,
+        })  # fmt: skip
+    days = []
+    for day in range(98):
+        usual = 9_000 * (0.4 if day % 7 > 4 else 1)
+        odd = day == 68
+        date = f"2026-{1 + day // 28:02}-{1 + day % 28:02}"
+        events = 412 if odd else int(usual * (1 + 0.08 * noise("day", str(day))))
+        days.append({"day": date, "events": events, "usual": usual if day > 20 else None, "odd": odd})
+    total = {name: sum(load[name] for load in loads) for name in ("rows_in", "accepted", "quarantined")}
+    reasons = [
+        {
+            "reason": reason,
+            "meaning": meaning,
+            "held": sum(load["reasons"][reason] for load in loads),
+            "replayed": 120 * (reason == "duplicate"),
+        }
+        for reason, meaning in meanings.items()
+    ]
+    return {
+        **total, "held": total["quarantined"] - 120, "replayed": 120, "reasons": reasons, "loads": loads[::-1],
+        "more_loads": 0, "days": days, "tables": [{"table": "events", "loads": 14, "held": total["quarantined"] - 120,
+                                                   "contract": "contracts/events.toml", **total}],
+        "live": {"accepted": 1204, "duplicate": 3, "unknown_item": 17, "in_the_future": 2},
+    }  # fmt: skip
+
+
+QUALITY = _quality()
+
+
+@app.get("/v1/quality")
+def quality() -> dict[str, Any]:
+    return QUALITY
+
+
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=1)

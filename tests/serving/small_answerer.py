@@ -129,6 +129,9 @@ class SmallAnswerer:
     def evaluation(self) -> dict[str, Any]:
         return {}
 
+    def quality(self) -> dict[str, Any]:
+        return {"rows_in": 3, "held": 1}
+
     def gauges(self) -> dict[str, float]:
         return {"log_queue": float(self._log.queued)}
 

@@ -149,6 +149,10 @@ def test_not_ready_is_503(tmp_path: Path) -> None:
         ("GET", "/v1/suggest?prefix=a&K=5", None, (422, "RequestError")),
         ("GET", "/v1/suggest?prefix=%FF", None, (400, "MalformedRequestError")),
         ("GET", "/v1/suggest?prefix=" + "a" * 600, None, (422, "RequestError")),
+        ("GET", "/v1/quality?table=events", None, (422, "RequestError")),
+        ("GET", "/v1/quality?%FF", None, (422, "RequestError")),
+        ("GET", "/v1/quality/events", None, (404, "NotFoundError")),
+        ("POST", "/v1/quality", b"{}", (405, "RequestError")),
         ("GET", "/v1/items/nobody", None, (404, "NotFoundError")),
         ("GET", "/v1/items/", None, (422, "RequestError")),
         ("GET", "/v1/items/%FF", None, (400, "MalformedRequestError")),
@@ -325,6 +329,22 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
     made.close()
 
 
+def test_quality_tells_what_became_of_events_sent(tmp_path: Path) -> None:
+    made = make(str(tmp_path / "log"))
+    call = Client(create_app(made))
+    assert call("GET", "/v1/quality").json() == {"rows_in": 3, "held": 1, "live": {}}
+    event = {"user_id": "u", "item_id": "a", "action": "click", "event_id": "e"}
+    call("POST", "/v1/events", json={"events": [event, event, {**event, "event_id": "\n"}]})
+    call("POST", "/v1/events", json={"events": [{**event, "happened_at": "never"}]})
+    live = {"accepted": 1, "duplicate": 1, "bad_id": 1, "bad_time": 1}
+    assert call("GET", "/v1/quality").json()["live"] == live
+    found = families(call("GET", "/metrics").text)
+    assert {
+        dict(labels)["outcome"]: n for (name, labels), n in found.items() if name == "honeyguide_events_total"
+    } == live
+    made.close()
+
+
 def test_workers_add_up_and_the_dead_still_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Queue:
         def gauges(self) -> dict[str, float]:
@@ -339,8 +359,10 @@ def test_workers_add_up_and_the_dead_still_count(tmp_path: Path, monkeypatch: py
         for _ in range(number):
             worker.request("/r", 200, 3_000_000)
             worker.answer("late: by far", {"rank": 10.0})
+            worker.events(2, 0, ["bad_id"])
         worker.flush()
     workers[0].request("/r", 200, 30_000_000_000)  # not flushed: the asked worker counts its own live
+    assert workers[1].live_events() == {"accepted": 12, "bad_id": 6}
     found = families(workers[0].render().decode())
     assert found["honeyguide_requests_total", (("route", "/r"), ("status", "200"))] == 7
     assert found["honeyguide_request_seconds_bucket", (("le", "0.003"), ("route", "/r"))] == 6
@@ -367,7 +389,7 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
     document = call("GET", "/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/recommend", "/v1/search", "/v1/suggest", "/v1/events", "/v1/items/{item_id}", "/v1/pipeline",
-        "/v1/evaluation", "/", "/healthz", "/readyz", "/metrics",
+        "/v1/evaluation", "/v1/quality", "/", "/healthz", "/readyz", "/metrics",
     }  # fmt: skip
     assert set(document["paths"]["/v1/items/{item_id}"]) == {"get", "put"}
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

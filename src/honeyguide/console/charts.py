@@ -6,7 +6,7 @@ from typing import Any
 
 from honeyguide.console.figures import Evaluation
 
-__all__ = ["forest"]
+__all__ = ["FONT", "SERIES", "colour", "forest"]
 
 FONT = "Roboto, 'Liberation Sans', Arial, sans-serif"  # named, since ECharts measures texts before it draws them
 SERIES = ("--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6")
@@ -59,10 +59,10 @@ def forest(evaluation: Evaluation, protocol: str, metric: str) -> tuple[dict[str
                 "dimensions": ["segment", "estimate", "low", "high", "place", "many"],
                 "encode": {"x": [1, 2, 3], "y": 0},
                 ":renderItem": _INTERVAL,
-                "itemStyle": {":color": _colour(SERIES[place % len(SERIES)])},
+                "itemStyle": {":color": colour(SERIES[place % len(SERIES)])},
             }
         )
-    text = {"fontFamily": FONT, "fontSize": 12, ":color": _colour("--soft")}
+    text = {"fontFamily": FONT, "fontSize": 12, ":color": colour("--soft")}
     options = {
         "animationDuration": 300,
         "grid": {"left": 8, "right": 20, "top": 44, "bottom": 26, "containLabel": True},
@@ -85,7 +85,7 @@ def forest(evaluation: Evaluation, protocol: str, metric: str) -> tuple[dict[str
             "nameTextStyle": text,
             "axisLabel": text,
             "splitNumber": 4,
-            "splitLine": {"lineStyle": {":color": _colour("--line")}},
+            "splitLine": {"lineStyle": {":color": colour("--line")}},
         },
         "yAxis": {
             "type": "category",
@@ -95,12 +95,13 @@ def forest(evaluation: Evaluation, protocol: str, metric: str) -> tuple[dict[str
             "axisLine": {"show": False},
             "axisLabel": {**text, "width": 120, "overflow": "break"},
             "splitArea": {"show": False},
-            "splitLine": {"show": True, "lineStyle": {":color": _colour("--line"), "type": "dashed"}},
+            "splitLine": {"show": True, "lineStyle": {":color": colour("--line"), "type": "dashed"}},
         },
         "series": series,
     }
     return options, len(segments) * len(systems)
 
 
-def _colour(name: str) -> str:
+def colour(name: str) -> str:
+    """A colour of the style sheet, as JavaScript that asks for it, so that it follows the theme."""
     return f"honeyguide.colour({name!r})"

@@ -99,6 +99,10 @@ class Api:
         """The last evaluation."""
         return _decoded(await self._send("GET", "/v1/evaluation"), dict)
 
+    async def quality(self) -> dict[str, Any]:
+        """The quality of the data."""
+        return _decoded(await self._send("GET", "/v1/quality"), dict)
+
     async def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:
         content = msgspec.json.encode(body)
         return _decoded(await self._send("POST", path, content=content), kind)

@@ -21,6 +21,7 @@ NAVIGATION = (
     ("search", "/search", "Search"),
     ("board", "/board", "Board"),
     ("evaluation", "/evaluation", "Evaluation"),
+    ("data", "/data", "Data"),
     ("pipeline", "/pipeline", "Pipeline"),
 )
 CONNECT_S = 30.0

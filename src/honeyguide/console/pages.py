@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from honeyguide.console.board import board_page
 from honeyguide.console.client import Api
+from honeyguide.console.data_quality import data_quality_page
 from honeyguide.console.evaluation import evaluation_page
 from honeyguide.console.frame import Site
 from honeyguide.console.home import home_page
@@ -45,6 +46,10 @@ def add_pages(api: Api, title: str, people: tuple[str, ...]) -> None:
     @ui.page("/evaluation")
     async def evaluation() -> None:
         await evaluation_page(site)
+
+    @ui.page("/data")
+    async def data() -> None:
+        await data_quality_page(site)
 
     @ui.page("/pipeline")
     async def pipeline() -> None:

@@ -17,6 +17,7 @@ from honeyguide.flows import answer
 from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
+from honeyguide.flows.quality import Quality
 from honeyguide.schema.wire import (
     Answer,
     EventsAnswer,
@@ -46,6 +47,7 @@ class Desk:
     def __init__(self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool) -> None:
         self._layout, self._log, self._impressions = layout, log, impressions
         self._live = _warm(Live(layout, log))
+        self._quality = Quality(layout)
         self._next: Live | None = None
         self._refused = ""
         self._stop = threading.Event()
@@ -145,6 +147,10 @@ class Desk:
     def evaluation(self) -> dict[str, Any]:
         """The newest evaluation, {} if there is none."""
         return newest(self._layout)
+
+    def quality(self) -> dict[str, Any]:
+        """What the loads brought, and what Quarantine holds."""
+        return self._quality.report()
 
     def gauges(self) -> dict[str, float]:
         """For /metrics: what waits to be written."""

@@ -27,6 +27,7 @@ HOUR_US = 3_600_000_000
 MOST_VALUES = 64
 """A column with more different values than this is not described by them."""
 _PROBE_ROWS = 2_000
+_KEPT_HOURS = 24 * 35
 _NUMERIC = frozenset({"int16", "int32", "int64", "float32", "float64", "timestamp"})
 _IDS = (c.USER_ID, c.ITEM_ID)
 _FREE_TEXT = frozenset(
@@ -99,10 +100,11 @@ class Profile:
         return days
 
     def record(self) -> dict[str, Any]:
-        """The profile as JSON, for the history of loads; distinct values as their number."""
+        """The profile as JSON, for the history of loads: distinct values as their number, hours of five weeks."""
+        since = max(self.hours, default=0) - _KEPT_HOURS
         return {
             "rows": self.rows,
-            "hours": {str(hour): events for hour, events in sorted(self.hours.items())},
+            "hours": {str(hour): events for hour, events in sorted(self.hours.items()) if hour > since},
             "columns": {
                 name: {
                     "nulls": column.nulls,

@@ -231,7 +231,9 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answerer.suggest(*_suggest_query(scope["query_string"])))
 
     async def events(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        return 200, _encode(await asyncio.wrap_future(answerer.record(_decoded(_events_request, body))))
+        answer = await asyncio.wrap_future(answerer.record(_decoded(_events_request, body)))
+        metrics.events(answer.accepted, answer.duplicates, (one.reason for one in answer.refused))
+        return 200, _encode(answer)
 
     async def get_item(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.item(_item_id(scope)))
@@ -253,6 +255,11 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
 
     async def evaluation(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.evaluation())
+
+    async def quality(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        if scope["query_string"]:
+            raise RequestError(expected="no query", got=f"{scope['query_string'][:80]!a}", do="Ask /v1/quality alone.")
+        return 200, _encode({**answerer.quality(), "live": metrics.live_events()})
 
     async def root(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _ROOT
@@ -276,6 +283,7 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         "/v1/items/{item_id:path}": {"GET": get_item, "PUT": put_item},
         "/v1/pipeline": {"GET": pipeline},
         "/v1/evaluation": {"GET": evaluation},
+        "/v1/quality": {"GET": quality},
         "/healthz": {"GET": alive},
         "/readyz": {"GET": ready},
         "/metrics": {"GET": scrape},

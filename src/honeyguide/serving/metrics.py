@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,7 @@ class _Tally(msgspec.Struct):
     requests: dict[str, dict[int, int]] = {}  # route -> status -> number
     latency: dict[str, list[int]] = {}  # route -> numbers per bucket, one for beyond the last, and the sum in ns
     fallbacks: dict[str, int] = {}  # reason -> number
+    events: dict[str, int] = {}  # "accepted", "duplicate" or the reason of a refusal -> number
     stages: dict[str, list[float]] = {}  # stage -> number, sum in us
     gauges: dict[str, float] = {}
 
@@ -55,6 +56,8 @@ class _Tally(msgspec.Struct):
             self.latency[route] = [a + b for a, b in zip(self.latency.get(route, [0] * len(cells)), cells, strict=True)]
         for reason, number in other.fallbacks.items():
             self.fallbacks[reason] = self.fallbacks.get(reason, 0) + number
+        for outcome, number in other.events.items():
+            self.events[outcome] = self.events.get(outcome, 0) + number
         for stage, sums in other.stages.items():
             self.stages[stage] = [a + b for a, b in zip(self.stages.get(stage, [0.0, 0.0]), sums, strict=True)]
         if _alive(other.pid):
@@ -108,6 +111,15 @@ class Metrics:
                 reason = "other"
             tally.fallbacks[reason] = tally.fallbacks.get(reason, 0) + 1
 
+    def events(self, accepted: int, duplicates: int, refused: Iterable[str]) -> None:
+        """Count what became of a batch of events; `refused` names the reason of each that did not enter."""
+        counts = self._tally.events
+        for outcome, number in (("accepted", accepted), ("duplicate", duplicates)):
+            if number:
+                counts[outcome] = counts.get(outcome, 0) + number
+        for reason in refused:
+            counts[reason] = counts.get(reason, 0) + 1
+
     def flush(self) -> None:
         """Leave this worker's counts where the others find them."""
         if self._shared is None:
@@ -121,6 +133,15 @@ class Metrics:
     def render(self) -> bytes:
         """The Prometheus text format."""
         self._ask_gauges()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Families(self._total()))
+        return generate_latest(registry)
+
+    def live_events(self) -> dict[str, int]:
+        """What became of the events sent since the server started, over all workers; see `events`."""
+        return dict(self._total().events)
+
+    def _total(self) -> _Tally:
         total = _Tally(self._tally.pid)
         total.add(self._tally)
         if self._shared is not None:
@@ -128,9 +149,7 @@ class Metrics:
                 other = msgspec.msgpack.decode(path.read_bytes(), type=_Tally)
                 if other.pid != self._tally.pid:
                     total.add(other)
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(total))
-        return generate_latest(registry)
+        return total
 
     def _ask_gauges(self) -> None:
         if self._gauges is not None:
@@ -167,6 +186,10 @@ class _Families:
         for reason, number in tally.fallbacks.items():
             fallbacks.add_metric([reason], number)
         yield fallbacks
+        events = CounterMetricFamily("honeyguide_events", "Events sent, by what became of them.", labels=["outcome"])
+        for outcome, number in tally.events.items():
+            events.add_metric([outcome], number)
+        yield events
         stages = SummaryMetricFamily("honeyguide_stage_seconds", "Wall time of each stage.", labels=["stage"])
         for stage, (count, total_us) in tally.stages.items():
             stages.add_metric([stage], count_value=int(count), sum_value=total_us / 1e6)

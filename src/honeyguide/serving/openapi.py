@@ -97,6 +97,15 @@ _EXAMPLES: dict[type, dict[str, Any]] = {
 }
 _PIPELINE = {"surfaces": {"home": {"sources": ["covisit", "factors"], "heads": ["like", "dislike"]}}}
 _EVALUATION = {"rows": [{"protocol": "global cutoff", "system": "home", "metric": "nDCG@10", "estimate": 0.21}]}
+_QUALITY = {
+    "rows_in": 1000,
+    "accepted": 990,
+    "quarantined": 10,
+    "held": 9,
+    "replayed": 1,
+    "reasons": [{"reason": "duplicate", "meaning": "The same event id came before.", "held": 9, "replayed": 1}],
+    "live": {"accepted": 57, "unknown_item": 2},
+}
 _HEALTH = {"ready": True, "build_id": "b0007", "detail": ""}
 _METRICS = 'honeyguide_requests_total{route="/v1/recommend",status="200"} 1024.0\n'
 
@@ -231,6 +240,14 @@ def _paths() -> dict[str, Any]:
                 "evaluation",
                 "The newest offline evaluation.",
                 _found({"schema": anything, "example": _EVALUATION}),
+            )
+        },
+        "/v1/quality": {
+            "get": _operation(
+                "quality",
+                "The quality of the data: loads, what was held back and why, and what became of events sent here.",
+                _found({"schema": anything, "example": _QUALITY}),
+                refusals=(422,),
             )
         },
         "/": {
