@@ -17,7 +17,7 @@ from honeyguide.schema import columns as c
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MOST_PAIRS", "DecisionLog", "Facts", "decision_log"]
+__all__ = ["MOST_PAIRS", "DecisionLog", "Facts", "decision_log", "prepared"]
 
 _NEAR = 1e-6  # how far probabilities may be from their sum, and a propensity from its probability
 _SECOND_US = 1_000_000
@@ -94,14 +94,13 @@ def decision_log(
                 do=f"Name it with --map {column}=THEIRS.",
             )
     notes: list[str] = []
-    table = _one_policy(table, logged_by)
+    table = prepared(table, logged_by)
     if table.num_rows < 2:
         raise DataError(
             expected="at least two decisions: one has no spread, so nothing can be said of its error",
             got=f"{table.num_rows}",
             do="Give a longer log.",
         )
-    table = _in_order(table)
     n = table.num_rows
     chosen_text = table[c.CHOSEN].cast(pa.string())
     if chosen_text.null_count:
@@ -153,6 +152,11 @@ def decision_log(
         actions, chosen, reward, np.minimum(propensity, 1.0), offered, place, probabilities, request, request_ids,
         position, unit, n_units, at, context, contexts, _facts(context, contexts), tuple(notes),
     )  # fmt: skip
+
+
+def prepared(table: pa.Table, logged_by: str | None = None) -> pa.Table:
+    """The decisions of one policy, by request and slot: the order of a DecisionLog's rows."""
+    return _in_order(_one_policy(table, logged_by))
 
 
 # ------------------------------------------------------------------------------------------------------- columns
@@ -332,12 +336,16 @@ def _units(table: pa.Table, request: I64, requests: int, notes: list[str]) -> tu
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not _filled(table, c.USER_ID):
+    if c.USER_ID not in table.column_names:
         return request, requests
-    coded = pc.dictionary_encode(table[c.USER_ID].cast(pa.string())).combine_chunks()
+    named = pc.fill_null(table[c.USER_ID].cast(pa.string()), "")
+    # Whoever has no name is told apart by the request.
+    nobody = pc.binary_join_element_wise("request", pa.array([str(one) for one in request]), ":")
+    coded = pc.dictionary_encode(pc.if_else(pc.equal(named, ""), nobody, named))
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
     people = coded.indices.to_numpy().astype(np.int64)
     n = len(coded.dictionary)
-    if n < 2:
+    if n < 2 or n >= requests:
         return request, requests
     notes.append(f"The {n:,} people, not their {requests:,} requests, are the independent units.")
     return people, n
