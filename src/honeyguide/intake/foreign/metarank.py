@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from honeyguide.intake.foreign.base import File, Importer
-from honeyguide.intake.foreign.facts import ITEM_COLUMNS, item_facts
+from honeyguide.intake.foreign.facts import ITEM_COLUMNS, called, item_facts
 from honeyguide.intake.foreign.records import Head, Record, records
 from honeyguide.intake.foreign.rows import Part, Rows, Unfit, identity, text, word
 from honeyguide.intake.foreign.showings import Showings
-from honeyguide.intake.naming import by_name
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, ITEMS, USERS
@@ -190,7 +189,7 @@ def _named(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _query(facts: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The query among the fields, and the fields that are left."""
-    name = by_name(EVENTS, list(facts)).get(c.QUERY)
+    name = called(EVENTS.name, tuple(facts)).get(c.QUERY) if facts else None
     if name is None or text(facts[name]) is None:
         return None, facts
     return text(facts[name]), {key: value for key, value in facts.items() if key != name}
