@@ -99,7 +99,7 @@ class WorldConfig(_Closed):
 
 
 FITTED = (
-    "people", "items", "memory", "visits_a_day", "visits_spread", "gap_shape", "more", "appeal_spread", "pulse", "patience",
-    "base", "again", "quit", "eager",
+    "people", "items", "memory", "visits_a_day", "visits_spread", "gap_shape", "more", "appeal_spread", "pulse",
+    "patience", "base", "again", "quit", "eager",
 )  # fmt: skip
 """Parameters that `world.fit` takes from a log; all others are chosen, and stated as such in docs/world.md."""
