@@ -108,8 +108,8 @@ CASES = {
     "ubi": Case(_ubi, "ubi"),
     "personalize": Case(_personalize, "personalize", header=("USER_ID", "ITEM_ID", "TIMESTAMP", "EVENT_TYPE")),
     "gorse-csv": Case(_gorse_csv, "gorse", header=("feedback_type", "user_id", "item_id", "time_stamp")),
-    "open-bandit": Case(
-        _bandit, "open-bandit", prefix="men:", shortened=True,
+    "open_bandit": Case(
+        _bandit, "open_bandit", prefix="men:", shortened=True,
         header=("", "timestamp", "item_id", "position", "click", "propensity_score", "user_feature_0"),
     ),
     "recbole": Case(
@@ -222,8 +222,8 @@ IDS = ['a "quoted" one', "two\nlines", "semi;colon,comma|bar", "\u540d\u524d \U0
 
 @pytest.mark.parametrize("odd", IDS, ids=["quotes", "newline", "marks", "emoji", "backslash", "long"])
 def test_odd_ids_arrive_exactly(case, tmp_path, odd):
-    if case.delimiter == "\t" and "\n" in odd:
-        pytest.skip("an atomic file has no way to write a line break")
+    if case.delimiter == "\t":
+        odd = odd.replace("\n", " ")  # an atomic file has no way to write a line break
     lines = [*case.some(3), case.line(case.record(odd, odd, str(AT + 9), 9))]
     found = found_in(_file(case, tmp_path, lines))
     row = rows_of(found, EVENTS)[3]
@@ -313,16 +313,17 @@ def test_the_same_file_twice_is_counted_once(engine, case, tmp_path):
     once = _gated(engine, _file(case, tmp_path, lines))
     assert once.report.reasons == {}
     twice = _gated(engine, _file(case, tmp_path, lines + lines))
-    if case.folder == "open-bandit":
+    if case.folder == "open_bandit":
         assert twice.report.accepted == 10, "a row's place is its only id there"
     else:
         assert twice.report.reasons == {"duplicate": 5}
         assert twice.events.equals(once.events)
 
 
-def test_two_copies_of_a_file_in_one_folder(engine, case, tmp_path):
-    if case.folder in ("recbole", "open-bandit"):
-        pytest.skip("files of other names are other datasets there")
+@pytest.mark.parametrize("which", [name for name in CASES if name not in ("recbole", "open_bandit")])
+def test_two_copies_of_a_file_in_one_folder(engine, which, tmp_path):
+    """But for RecBole and Open Bandit, where files of other names are other datasets."""
+    case = CASES[which]
     for name in ("monday", "tuesday"):
         case.write(tmp_path / name, case.some())
     load = _gated(engine, tmp_path)

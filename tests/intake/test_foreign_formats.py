@@ -21,7 +21,7 @@ from honeyguide.schema.tables import DECISIONS, EVENTS, ITEMS, USERS
 
 ALL = {
     "metarank": "metarank", "retail": "retail", "personalize": "personalize", "dsjson": "dsjson",
-    "open_bandit": "open-bandit", "gorse": "gorse", "gorse_csv": "gorse", "ubi": "ubi", "ubi_flat": "ubi",
+    "open_bandit": "open_bandit", "gorse": "gorse", "gorse_csv": "gorse", "ubi": "ubi", "ubi_flat": "ubi",
     "recbole": "recbole",
 }  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_an_export_is_known_by_its_content(folder, name, tmp_path):
     assert found.strangers == ()
     files = [path for path in sorted((FORMATS / folder).rglob("*")) if path.is_file()]
     assert sorted(file.path for file in found.files) == files
-    if name != "open-bandit":  # whose folders say the policy
+    if name != "open_bandit":  # whose folders say the policy
         renamed = []
         for at, path in enumerate(files):
             renamed.append(tmp_path / f"part-{at}")
@@ -454,6 +454,19 @@ def test_ubi_events_that_say_what_was_seen_stand_for_the_lists(tmp_path):
     events = rows_of(found_in(tmp_path), EVENTS)
     assert [event["action"] for event in events] == ["impression", "search"]
     assert events[1]["context"]["results"] == ["p1", "p2", "p3"], "nothing is lost"
+
+
+def test_ubi_ordinals_that_start_at_zero_are_the_slots_of_the_lists(tmp_path):
+    events = [
+        {"action_name": "click", "query_id": "q1", "client_id": "c1", "timestamp": "2025-01-02T10:00:01Z",
+         "event_attributes": {"object": {"object_id": f"p{n + 1}"}, "position": {"ordinal": n}}} for n in range(3)
+    ]  # fmt: skip
+    jsonl(tmp_path / "queries", example("ubi/ubi_queries.jsonl")[:1])
+    jsonl(tmp_path / "events", events)
+    found = found_in(tmp_path)
+    slots = [(event["item_id"], event["position"]) for event in rows_of(found, EVENTS)]
+    assert slots == [("p1", "1"), ("p2", "2"), ("p3", "3")] * 2
+    assert any("start at 0" in note for note in found.notes)
 
 
 def test_ubi_flat_as_csv_and_as_parquet(tmp_path):

@@ -170,5 +170,5 @@ def _yes(value: Any) -> bool | None:
 
 
 OPEN_BANDIT = Importer(
-    "open-bandit", "Open Bandit Dataset", (EVENTS, ITEMS, DECISIONS), _role, _read, frozenset({"log", "item context"})
+    "open_bandit", "Open Bandit Dataset", (EVENTS, ITEMS, DECISIONS), _role, _read, frozenset({"log", "item context"})
 )

@@ -46,7 +46,7 @@ def _role(head: Head) -> str | None:
 
 
 def _read(files: Sequence[File], rows: Rows) -> Iterator[Part]:
-    shown, seen = Showings(), False
+    shown, seen, first = Showings(), False, 1
     if rows.want(EVENTS):
         for file in files:
             for record in records(file.path, file.written):
@@ -55,6 +55,9 @@ def _read(files: Sequence[File], rows: Rows) -> Iterator[Part]:
                         _index(record.fields, shown)
                     else:
                         seen = seen or _is_showing(record.fields)
+                        first = min(first, _ordinal(record.fields))
+    if first == 0:
+        rows.say("Ordinals of events start at 0: one was added, as the first slot is 1.", 0)
     if seen:
         rows.say("Events say what was seen: results of queries are not counted as shown.", 0)
     for file in files:
@@ -67,7 +70,7 @@ def _read(files: Sequence[File], rows: Rows) -> Iterator[Part]:
                 if file.role == "queries":
                     _query(record.number, record.fields, rows, seen)
                 else:
-                    _event(record.number, record.fields, rows, shown)
+                    _event(record.number, record.fields, rows, shown, 1 - first)
             except Unfit as unfit:
                 rows.refuse(EVENTS, record, str(unfit))
             yield from rows.full()
@@ -135,7 +138,15 @@ def _query(number: int, fields: dict[str, Any], rows: Rows, seen: bool) -> None:
         rows.give(EVENTS, number, base | {c.ITEM_ID: item, c.POSITION: str(slot)}, rest)
 
 
-def _event(number: int, fields: dict[str, Any], rows: Rows, shown: Showings) -> None:
+def _ordinal(fields: dict[str, Any]) -> int:
+    """0 if the event's ordinal is 0, else 1."""
+    try:
+        return 0 if word(_object(fields)[1]) == "0" else 1
+    except Unfit:
+        return 1
+
+
+def _event(number: int, fields: dict[str, Any], rows: Rows, shown: Showings, add: int) -> None:
     action = text(_first(fields, _ACTION))
     request = identity(fields.get("query_id") if _there(fields.get("query_id")) else None, "The query's id")
     item, position, rest = _object(fields)
@@ -147,7 +158,9 @@ def _event(number: int, fields: dict[str, Any], rows: Rows, shown: Showings) -> 
         rows.say("{n} events name no object: they are in quarantine, as an event is of an item.")
     client = fields.get("client_id") if _there(fields.get("client_id")) else fields.get("user_id")
     query = text(fields.get("user_query")) or (of_query[1] if of_query else None)
-    slot = position if position is not None else shown.slot(request, item)
+    slot = shown.slot(request, item) if position is None else position
+    if add and position is not None and str(word(position)).isdigit():
+        slot = int(str(word(position))) + add
     rows.give(
         EVENTS,
         number,
