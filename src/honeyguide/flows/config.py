@@ -20,7 +20,16 @@ from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig
 
-__all__ = ["ClockConfig", "SegmentsConfig", "SourceConfig", "SurfaceConfig", "WorkspaceConfig", "load_plugin"]
+__all__ = [
+    "ClockConfig",
+    "RetentionConfig",
+    "SegmentsConfig",
+    "SourceConfig",
+    "SurfaceConfig",
+    "TrainingConfig",
+    "WorkspaceConfig",
+    "load_plugin",
+]
 
 
 class _Closed(BaseModel):
@@ -37,6 +46,21 @@ class SegmentsConfig(_Closed):
     """Which facts about a person (or the request's context) make the segments of context-aware popularity."""
 
     by: tuple[str, ...] = ()
+
+
+class TrainingConfig(_Closed):
+    """What heads learn from.
+
+    labels: `auto` learns what becomes of what is shown from impressions, once there are `least_requests` requests of
+    which something was taken; `events` never does. An outcome must follow a showing within `horizon_hours`; before
+    they are over it is unknown. negatives: how a head that ranks gets candidates without the outcome: from what the
+    sources bring for the request, or from the whole catalog, evenly or by popularity.
+    """
+
+    labels: Literal["auto", "events"] = "auto"
+    least_requests: int = Field(default=1_000, ge=1)
+    horizon_hours: float = Field(default=24.0, gt=0, le=24 * 365)
+    negatives: Literal["pool", "uniform", "popularity"] = "pool"
 
 
 class SourceConfig(_Closed):
@@ -66,6 +90,23 @@ class SurfaceConfig(_Closed):
     slate: SlateConfig = SlateConfig()
 
 
+class RetentionConfig(_Closed):
+    """How long what came in is kept, in days by the workspace's clock (0 = for ever), and when the log is compacted.
+
+    compact_records, compact_minutes: a server moves the log into the tables once so many records wait there, or the
+    oldest waits so long; 0 minutes: only `honeyguide compact` and `build` do. keys, keys_days: ids of events that the
+    tables hold stay known to the log, so that an event sent again is no second one: the newest so many, for so long.
+    """
+
+    events_days: float = Field(default=0.0, ge=0)
+    impressions_days: float = Field(default=0.0, ge=0)
+    quarantine_days: float = Field(default=0.0, ge=0)
+    compact_records: int = Field(default=1_000_000, ge=1)
+    compact_minutes: float = Field(default=60.0, ge=0)
+    keys: int = Field(default=5_000_000, ge=0)
+    keys_days: float = Field(default=7.0, ge=0)
+
+
 class WorkspaceConfig(_Closed):
     """All of `honeyguide.toml`."""
 
@@ -78,10 +119,12 @@ class WorkspaceConfig(_Closed):
     had: tuple[str, ...] = ()  # actions by which a person has had an item; (): every action with a weight above 0
     segments: SegmentsConfig = SegmentsConfig()
     heads: tuple[HeadConfig, ...] = ()
+    training: TrainingConfig = TrainingConfig()
     sources: tuple[SourceConfig, ...] = ()
     features: tuple[dict[str, Any], ...] = ()
     surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}
     serve: ServeSettings = ServeSettings()
+    retention: RetentionConfig = RetentionConfig()
 
     @classmethod
     def load(cls, path: Path) -> WorkspaceConfig:

@@ -28,13 +28,16 @@ from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.config import SourceConfig, WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Segments
 from honeyguide.flows.histories import Timelines
-from honeyguide.flows.labels import Lesson, ask, outcome_rows, request_rows
+from honeyguide.flows.labels import Lesson, ask
 from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
+from honeyguide.flows.showings import Shown
+from honeyguide.flows.training import Material, assemble, read_rows, write_training_set
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import compare
 from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
 from honeyguide.retrieval.tune import choose, tune
+from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.diversify import DiversifyConfig
 from honeyguide.slate.utility import UtilityConfig
@@ -50,8 +53,6 @@ REQUESTS = 16_000
 """Moments that weights and rank heads are learnt from."""
 NEXT_ITEMS = 5
 """Within a visit, the next so many items are right: one alone is too thin a lesson."""
-OUTCOMES = 60_000
-"""Events that probability heads are learnt from, at most."""
 ONE_OF = ("ease", "als")
 """Of these, the build keeps the one that serves the data better."""
 CURVE_POINTS = 10
@@ -106,7 +107,7 @@ class Fitted:
     blend_report: BlendReport
     decisions: Decisions
     reports: list[dict[str, Any]]
-    folders: dict[str, Path]  # sources by name, "ranker"
+    folders: dict[str, Path]  # sources by name, "ranker", "training"
     specs: tuple[SourceConfig, ...]  # the sources with their grids settled
 
 
@@ -115,10 +116,13 @@ class Learner:
 
     def __init__(
         self, steps: Steps, config: WorkspaceConfig, catalog: CatalogView, segments: Segments, features: FeatureSet,
-        *, catalog_key: str, progress: Progress | None = None, threads: int = 2,
+        *, catalog_key: str, users: Vocabulary, shown: Shown | None = None, progress: Progress | None = None,
+        threads: int = 2,
     ) -> None:  # fmt: skip
+        """shown: what people were shown, from which heads may learn."""
         self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
+        self._users, self._shown = users, shown
         self._progress: Progress = progress or (lambda what, done, total: None)
         self.refusals: dict[str, str] = {}
         self._hashed: tuple[Interactions, str] | None = None  # the events that the last source asked for
@@ -213,11 +217,12 @@ class Learner:
         of_base = {name: source for name, (source, _) in self.sources(specs, base).items()}
         blend_config, blend_report = self._blend(of_base, learnt, key)
         on_base = Blend(list(of_base.values()), blend_config)
-        ranker, decisions, reports, folder = self._ranker(on_base, lesson, full, asked, key)
+        training = self._training(on_base, lesson, base, full, asked, key)
+        ranker, decisions, reports, folder = self._ranker(on_base, lesson, full, training, key)
         elsewhere = {name for surface in config.surfaces.values() for name in surface.weights}
         in_service = self.sources(specs, full, {*on_base.asked, *elsewhere})
         folders = {name: place for name, (_, place) in in_service.items()}
-        folders["ranker"] = folder
+        folders |= {"ranker": folder, "training": training}
         sources = {name: source for name, (source, _) in in_service.items()}
         pipeline = Pipeline(
             catalog=self._catalog,
@@ -264,27 +269,56 @@ class Learner:
             msgspec.json.decode((step.folder / "report.json").read_bytes(), type=BlendReport),
         )
 
+    def _training(
+        self, blend: Blend, lesson: Lesson, base: Interactions, full: Interactions, asked: I64, key: dict[str, Any]
+    ) -> Path:
+        """The folder of the training set that all heads learn from."""
+        config = self._config
+        learnt = ~_newest(lesson, HELD_OUT)
+        material = Material(
+            config=config, features=self._features, catalog=self._catalog, segments=self._segments, base=base,
+            full=full, asked=asked, shown=self._shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
+            moments=len(asked), requests=REQUESTS, held_out_from=int(lesson.moments.at[learnt].max(initial=0)),
+        )  # fmt: skip
+
+        def make(folder: Path) -> None:
+            if config.heads:
+                sample, told = assemble(material)
+                write_training_set(
+                    folder, sample, told, material.columns, config.heads, self._users, self._catalog.items, self._shown
+                )
+
+        self._progress("training set", 0, 1)
+        step = self._steps.run("training", self._learning_key(blend, key), make)
+        self._progress("training set", 1, 1)
+        return step.folder
+
+    def _learning_key(self, blend: Blend, key: dict[str, Any]) -> dict[str, Any]:
+        config = self._config
+        return {
+            **key, "features": self._features.fingerprint, "columns": ranker_columns(self._features, blend.asked),
+            "blend": blend.config.model_dump(mode="json"), "heads": [head.model_dump() for head in config.heads],
+            "candidates": config.surface("home").candidates, "training": config.training.model_dump(),
+            "shown": None if self._shown is None else self._shown.fingerprint,
+        }  # fmt: skip
+
     def _ranker(
-        self, blend: Blend, lesson: Lesson, full: Interactions, asked: I64, key: dict[str, Any]
+        self, blend: Blend, lesson: Lesson, full: Interactions, training: Path, key: dict[str, Any]
     ) -> tuple[TreesRanker | None, Decisions, list[dict[str, Any]], Path]:
         config, columns = self._config, ranker_columns(self._features, blend.asked)
 
         def make(folder: Path) -> None:
             decisions: Decisions = {}
             if config.heads:
-                ranker, rows = self._fit_heads(config.heads, columns, blend, lesson, full, asked)
+                rows = read_rows(training, columns, config.heads, self._users)
+                ranker = self._fit_heads(config.heads, columns, rows)
                 (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker, config.heads, rows)))
                 decisions = self._decide(ranker, blend, lesson, full)
                 ranker.save(folder)
             (folder / "decisions.json").write_bytes(msgspec.json.encode(decisions))
 
         self._progress("ranker", 0, 1)
-        inputs = {
-            **key, "features": self._features.fingerprint, "columns": columns,
-            "blend": blend.config.model_dump(mode="json"), "heads": [head.model_dump() for head in config.heads],
-            "candidates": config.surface("home").candidates,
-            "utility": config.surface("home").slate.utility.model_dump(),
-        }  # fmt: skip
+        inputs = {**self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump()}
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)
         decisions = msgspec.json.decode((step.folder / "decisions.json").read_bytes(), type=Decisions)
@@ -293,36 +327,12 @@ class Learner:
         ranker = TreesRanker.load(step.folder, columns)
         return ranker, decisions, msgspec.to_builtins(list(ranker.reports)), step.folder
 
-    def _fit_heads(
-        self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], blend: Blend, lesson: Lesson,
-        full: Interactions, asked: I64,
-    ) -> tuple[TreesRanker, Rows]:  # fmt: skip
-        seed, candidates = self._config.seed, self._config.surface("home").candidates
-        learnt = lesson.part(np.flatnonzero(~_newest(lesson, HELD_OUT)))
-        parts = []
-        if any(head.kind == "rank" for head in heads):
-            negatives = max(head.negatives_per_group for head in heads if head.kind == "rank")
-            parts.append(
-                request_rows(self._features, full, self._catalog, blend, learnt, heads, candidates=candidates,
-                             negatives=negatives, seed=seed)
-            )  # fmt: skip
-        if any(head.kind == "probability" for head in heads):
-            given = {head.given for head in heads if head.kind == "probability"}
-            codes = [full.actions.index(action) for action in given if action in full.actions]
-            conditioned = _conditioned(full, asked, codes) if None not in given else asked
-            parts.append(
-                outcome_rows(self._features, full, self._catalog, conditioned, heads,
-                             history=self._config.surface("home").history, source_columns=len(blend.asked) + 1,
-                             most=OUTCOMES, seed=seed)
-            )  # fmt: skip
-        rows = Rows.stacked(parts)
+    def _fit_heads(self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], rows: Rows) -> TreesRanker:
         # The library that fits is not imported above: a process that serves imports this module too.
         from honeyguide.engines.trees.catboost_trees import CatBoostTrees
 
-        fitted = TreesRanker.fit(
-            TreesConfig(heads=heads), CatBoostTrees(), columns, rows, threads=self._threads, seed=seed
-        )
-        return fitted, rows
+        config, seed = TreesConfig(heads=heads), self._config.seed
+        return TreesRanker.fit(config, CatBoostTrees(), columns, rows, threads=self._threads, seed=seed)
 
     def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> Decisions:
         """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
@@ -367,18 +377,6 @@ class Learner:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _conditioned(full: Interactions, asked: I64, codes: Collection[int]) -> I64:
-    """Events of these actions among those `asked` about, ascending.
-
-    An action that is no sign of interest is never asked about, yet an impression is what a click is conditioned on: of
-    such actions all events of the same time count.
-    """
-    wanted = np.isin(full.action, list(codes))
-    since = full.at[asked].min() if len(asked) else 0
-    silent = wanted & ~(full.weight > 0) & (full.at >= since)
-    return np.union1d(asked[wanted[asked]], np.flatnonzero(silent))
 
 
 def reliability(ranker: TreesRanker, heads: tuple[HeadConfig, ...], rows: Rows) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ __all__ = [
 # Columns that live inside the expressions only.
 PLACE = "place_"
 _FIRST, _AT, _KIND, _NUMBER, _ACTION = "first_", "at_", "kind_", "number_", "action_"
-_SLOT, _SLOT_ = "slot_", "slot_of_"
+_SLOT, _SLOT_, _OF = "slot_", "slot_of_", "of_"
 _LATER = 1 << 40  # above the places of any table's files
 
 AT_US = "at_us"
@@ -83,6 +83,13 @@ def _once(events: ir.Table) -> ir.Table:
     first = events.group_by(c.EVENT_ID).aggregate(**{_FIRST: events[PLACE].min()})
     found = events.inner_join(first, [c.EVENT_ID, events[PLACE] == first[_FIRST]])
     return found.select(events.columns)
+
+
+def uncorrected(events: ir.Table) -> ir.Table:
+    """Without the events that a later one of the same person corrects."""
+    newer = events.filter(events[c.CORRECTS].notnull())
+    newer = newer.select(**{_OF: newer[c.USER_ID], _FIRST: newer[c.CORRECTS]}).distinct()
+    return events.anti_join(newer, [events[c.USER_ID] == newer[_OF], events[c.EVENT_ID] == newer[_FIRST]])
 
 
 def ordered(events: ir.Table) -> ir.Table:

@@ -120,6 +120,21 @@ FEATURE_VALUE = Column("feature_value", "float64", "Its value.", nullable=True)
 LABEL_ID = Column("label_id", "int64", "One label row; a training set has exactly one row for each.")
 OUTCOME = Column("outcome", "string", "The outcome a head predicts.")
 LABEL = Column("label", "float64", "1 if the outcome happened, 0 if not, null if it cannot be known.", nullable=True)
+GROUP_ID = Column(
+    "group_id", "int64", "Rows of one question share it; a head that ranks compares only them.", nullable=True
+)
+ORIGIN = Column(
+    "origin",
+    "string",
+    "How a label row came to be: `taken` (a candidate that the person took next), `shown` (a slot of a list as shown), "
+    "`event` (something that happened), or the rule that drew it beside them: `pool`, `uniform`, `popularity`.",
+)
+SAMPLING_RATE = Column(
+    "sampling_rate",
+    "float32",
+    "Probability with which a row of its kind was drawn; weigh by its inverse to count all of them.",
+    unit="probability",
+)
 SEGMENT = Column("segment", "string", "A group of people or items.")
 LABELLER = Column("labeller", "string", "Who or what gave the label.")
 

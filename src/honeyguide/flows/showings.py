@@ -1,0 +1,214 @@
+"""What was shown and what came of it, as arrays: label rows of people's choices among real lists."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from honeyguide.contracts import F32, I16, I32, I64, BoolArray, CatalogView, Interactions, TablesEngine
+from honeyguide.features.definition import FeatureSet
+from honeyguide.flows.config import TrainingConfig
+from honeyguide.flows.histories import Moments, Timelines
+from honeyguide.flows.labels import ORIGINS, Sample, ShownLesson, event_matrix
+from honeyguide.flows.tables import AT_US, DID, VALUE_OF, label_rows, uncorrected
+from honeyguide.intake.actions import impressions_among, meaning
+from honeyguide.ranking.heads import HeadConfig, labels
+from honeyguide.ranking.trees import Rows
+from honeyguide.schema import columns as c
+from honeyguide.schema.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+__all__ = ["Shown", "conditioned_on_showing", "load_shown", "shown_lesson", "shown_rows"]
+
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Slots of lists as shown, in order of time, with the first event of each outcome that followed in time."""
+
+    user: I32  # (n,) -1 nobody known
+    item: I32  # (n,) -1 not in the catalog
+    at: I64  # (n,)
+    request: I32  # (n,) row of `request_ids`; a slot without a request is one of its own
+    action: I16  # (outcomes,) codes of the outcomes' actions, ascending places as in `did_at`
+    did_at: I64  # (n, outcomes) the largest int64 where it did not happen
+    value: F32  # (n, outcomes)
+    request_ids: tuple[str | None, ...]
+    horizon_us: int
+    until: int  # what happened at or after this moment is not known
+    left_out: dict[str, int]  # why -> slots
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what was shown and what came of it."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.user, self.item, self.at, self.request, self.action, self.did_at, self.value):
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update(repr((self.request_ids, self.horizon_us, self.until)).encode())
+        return digest.hexdigest()
+
+    def between(self, since_us: int, until_us: int) -> Shown:
+        """Slots shown in [since, until), as if nothing from `until` on were known yet."""
+        which = slice(*np.searchsorted(self.at, [since_us, until_us], side="left"))
+        did = np.where(self.did_at[which] < until_us, self.did_at[which], _NEVER)
+        return Shown(
+            self.user[which], self.item[which], self.at[which], self.request[which], self.action, did,
+            self.value[which], self.request_ids, self.horizon_us, min(until_us, self.until), self.left_out,
+        )  # fmt: skip
+
+    def take(self, which: I64) -> Shown:
+        """The chosen slots."""
+        return Shown(
+            self.user[which], self.item[which], self.at[which], self.request[which], self.action,
+            self.did_at[which], self.value[which], self.request_ids, self.horizon_us, self.until, self.left_out,
+        )  # fmt: skip
+
+    def labels(self, head: HeadConfig, actions: Sequence[str]) -> F32:
+        """1 where the head's outcome followed, 0 where it had its time and did not, nan where that is not known yet."""
+        happened = self.did_at != _NEVER
+        action = np.where(happened, self.action, np.int16(-1))
+        label = labels(_unconditioned(head), action, self.value, actions)
+        young = self.at + self.horizon_us > self.until
+        label[young & (label == 0.0)] = np.nan
+        return label
+
+
+def conditioned_on_showing(head: HeadConfig) -> bool:
+    """Whether the head asks what becomes of what is shown."""
+    return head.given is None or meaning(head.given) == "shown"
+
+
+def _unconditioned(head: HeadConfig) -> HeadConfig:
+    return head.model_copy(update={"given": None})
+
+
+def load_shown(
+    engine: TablesEngine, events: ir.Table, impressions: ir.Table | None, interactions: Interactions,
+    users: Vocabulary, items: Vocabulary, heads: Sequence[HeadConfig], config: TrainingConfig,
+) -> Shown | None:  # fmt: skip
+    """Everything that was shown, with the outcomes that the heads ask for; None if nothing was."""
+    shown = impressions_among(interactions.actions)
+    told = {interactions.actions[code] for code in np.unique(interactions.action)}
+    outcomes = sorted({head.action for head in heads if head.action in interactions.actions} - set(shown))
+    if not outcomes or (impressions is None and not told & set(shown)):
+        return None
+    horizon_us = round(config.horizon_hours * 3.6e9)
+    rows = engine.arrow(label_rows(impressions, uncorrected(events), shown, outcomes, horizon_us))
+    last = int(interactions.at[-1]) if len(interactions) else 0
+    return _shown(rows, users, items, [interactions.actions.index(name) for name in outcomes], horizon_us, last + 1)
+
+
+def _shown(
+    rows: pa.Table, users: Vocabulary, items: Vocabulary, codes: Sequence[int], horizon_us: int, until: int
+) -> Shown:
+    import pyarrow.compute as pc
+
+    at = rows[AT_US].to_numpy()
+    item = items.rows(rows[c.ITEM_ID].to_pylist())
+    user = users.rows("" if one is None else one for one in rows[c.USER_ID].to_pylist())
+    known = np.flatnonzero(item >= 0)
+    ids = rows[c.REQUEST_ID].combine_chunks().dictionary_encode()
+    request = pc.fill_null(ids.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+    alone = np.flatnonzero(request < 0)
+    request[alone] = len(ids.dictionary) + np.arange(len(alone))
+    did = np.stack([_filled(rows[DID.format(n)], _NEVER) for n in range(len(codes))], axis=1).astype(np.int64)
+    value = np.stack([_filled(rows[VALUE_OF.format(n)], np.nan) for n in range(len(codes))], axis=1)
+    left_out = {"slots whose item is not in the catalog any more": len(item) - len(known)}
+    found = Shown(
+        user, item, at, request, np.array(codes, np.int16), did, value.astype(np.float32),
+        (*ids.dictionary.to_pylist(), *[None] * len(alone)), horizon_us,
+        max(until, int(at.max(initial=0)) + 1), left_out,
+    )  # fmt: skip
+    return found.take(known)
+
+
+def _filled(column: pa.ChunkedArray, value: float) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(column, value).to_numpy()
+
+
+def _moments(lines: Timelines, user: I32, at: I64) -> Moments:
+    """The moments at which these people (-1: nobody known) were asked: their events strictly before."""
+    full = lines.interactions
+    place = np.zeros(len(user), np.int64)
+    somebody = np.flatnonzero(user >= 0)
+    if len(full) and len(somebody):
+        first, wide = int(full.at[0]), int(full.at[-1] - full.at[0]) + 2
+        key = full.user[lines.order].astype(np.int64) * wide + (full.at[lines.order] - first)
+        when = np.clip(at[somebody] - first, 0, wide - 1)
+        asked = user[somebody].astype(np.int64) * wide + when
+        place[somebody] = np.searchsorted(key, asked, side="left") - lines.indptr[user[somebody]]
+    return Moments(user, place, at)
+
+
+def shown_lesson(
+    shown: Shown, lines: Timelines, segments: I32, heads: Sequence[HeadConfig], *, history: int, had: BoolArray,
+    requests: int, seed: int,
+) -> tuple[ShownLesson, int]:  # fmt: skip
+    """At most `requests` of the requests of which something is known, drawn evenly, and how many there are.
+
+    A request of which nothing was taken teaches no order and is not among them.
+    """
+    actions = lines.interactions.actions
+    outcomes = {head.name: shown.labels(head, actions) for head in heads if head.kind == "rank"}
+    taken = np.logical_or.reduce([label == 1.0 for label in outcomes.values()])
+    told = np.unique(shown.request[taken])
+    chosen = told
+    if len(told) > requests:
+        chosen = np.sort(np.random.default_rng(seed).choice(told, requests, replace=False))
+    rows = np.flatnonzero(np.isin(shown.request, chosen))
+    rows = rows[np.argsort(shown.request[rows], kind="stable")]
+    rows = rows[_first_of(shown.request[rows], shown.item[rows])]
+    request, first, length = np.unique(shown.request[rows], return_index=True, return_counts=True)
+    by_time = np.argsort(shown.at[rows[first]], kind="stable")
+    request, first, length = request[by_time], first[by_time], length[by_time]
+    width = int(length.max(initial=0))
+    slot = np.arange(width)[None, :]
+    there = slot < length[:, None]
+    place = rows[np.where(there, first[:, None] + slot, 0)] if len(rows) else np.zeros(there.shape, np.int64)
+    items = np.where(there, shown.item[place], -1).astype(np.int32)
+    laid = {name: np.where(there, label[place], np.float32(np.nan)) for name, label in outcomes.items()}
+    head_row = rows[first]
+    moments = _moments(lines, shown.user[head_row], shown.at[head_row])
+    somebody = Moments(np.maximum(moments.user, 0), moments.position, moments.at)
+    queries = lines.queries(somebody, segments, history=history, had=had)
+    queries.segment[moments.user < 0] = -1
+    return ShownLesson(moments, queries, items, laid, request.astype(np.int32)), len(told)
+
+
+def _first_of(request: I32, item: I32) -> I64:
+    """Places of the first row of each request and item, ascending: a list may show an item twice."""
+    both = request.astype(np.int64) << 32 | item.astype(np.int64)
+    return np.sort(np.unique(both, return_index=True)[1])
+
+
+def shown_rows(
+    features: FeatureSet, full: Interactions, catalog: CatalogView, shown: Shown, heads: tuple[HeadConfig, ...],
+    of: Collection[str], *, history: int, source_columns: int, most: int, seed: int,
+) -> Sample:  # fmt: skip
+    """Rows for heads that give a probability of what is shown: one per slot, `of` the heads named."""
+    rng = np.random.default_rng(seed)
+    n = min(len(shown), most)
+    chosen = np.sort(rng.choice(len(shown), n, replace=False)) if n < len(shown) else np.arange(n)
+    drawn = shown.take(chosen)
+    moments = _moments(Timelines(full), drawn.user, drawn.at)
+    matrix = event_matrix(features, full, catalog, Timelines(full), moments, drawn.item, history)
+    matrix = np.pad(matrix, ((0, 0), (0, source_columns)), constant_values=np.nan)
+    unknown = np.full(n, np.nan, np.float32)
+    label = np.stack([drawn.labels(h, full.actions) if h.name in of else unknown for h in heads], axis=1)
+    unit = np.where(drawn.user < 0, full.n_users + drawn.request, drawn.user).astype(np.int64)
+    rows = Rows(matrix, label, drawn.at, np.full(n, -1, np.int64), unit)
+    origin, rate = np.full(n, ORIGINS.index("shown"), np.int16), np.full(n, n / max(len(shown), 1), np.float32)
+    return Sample(rows, drawn.user, drawn.item, origin, rate, drawn.request)
