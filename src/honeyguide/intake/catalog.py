@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from honeyguide.contracts import CatalogView, Ragged, TablesEngine
 from honeyguide.intake import values
-from honeyguide.intake.files import read
+from honeyguide.intake.files import Raw, RawFile, read
 from honeyguide.intake.importers import Detected, resolve
-from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, fitted, gate_times
+from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, Tally, fitted, gate_times
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import ITEMS, USERS, Table
@@ -60,14 +60,19 @@ class UsersLoad:
     report: Report
 
 
-def load_items(engine: TablesEngine, path: Path, *, mapping: Mapping[Column, str] | None = None, now: int) -> ItemsLoad:
+Source = Path | RawFile | Iterable[Raw]
+
+
+def load_items(
+    engine: TablesEngine, source: Source, *, mapping: Mapping[Column, str] | None = None, now: int
+) -> ItemsLoad:
     """Read a file of items through the gate; columns that are none of ours go to `attributes`.
 
     Of several rows with one id the newest stays (by `known_at` if the file has it, else the last). Without a time
     column a fact counts as known from the start of the item's year, else from 1970: say `known_at` if it was learnt
     later, or training reads the future.
     """
-    raw = read(Path(path))
+    raw = read(source)
     found = resolve(raw, ITEMS, mapping)
     gate, notes = Gate(raw), list[str]()
     columns: dict[str, pa.Array] = {c.ITEM_ID: _id(gate, found, c.ITEM_ID, "missing_item")}
@@ -86,9 +91,11 @@ def load_items(engine: TablesEngine, path: Path, *, mapping: Mapping[Column, str
     return ItemsLoad(*_newest(engine, gate, found, ITEMS, columns, now, notes))
 
 
-def load_users(engine: TablesEngine, path: Path, *, mapping: Mapping[Column, str] | None = None, now: int) -> UsersLoad:
+def load_users(
+    engine: TablesEngine, source: Source, *, mapping: Mapping[Column, str] | None = None, now: int
+) -> UsersLoad:
     """Read a file of people through the gate; all columns but the id go to `attributes`. Else as `load_items`."""
-    raw = read(Path(path))
+    raw = read(source)
     found = resolve(raw, USERS, mapping)
     gate, notes = Gate(raw), list[str]()
     columns: dict[str, pa.Array] = {
@@ -133,19 +140,24 @@ def _attributes(gate: Gate, found: Detected, notes: list[str]) -> pa.Array:
     """What is in no column of ours; a year or price that is no number stays there as it came."""
     import pyarrow as pa
 
-    table = gate.raw.table
-    if c.ATTRIBUTES in found.mapping:
-        return values.text(table[found.mapping[c.ATTRIBUTES]])
-    rest = table.select([name for name in table.column_names if name not in found.mapping.values()])
+    raw, table = gate.raw, gate.raw.table
+    rest = [name for name in table.column_names if name not in found.mapping.values()]
+    left = values.objects(table.select(rest)) if raw.written is None else raw.written.objects(rest)
+    odd: dict[str, pa.Array] = {}
     for column in (c.PRICE, c.YEAR):
         if column in found.mapping:
             name = found.mapping[column]
-            odd = values.numbers(table[name]).unreadable
-            if odd.any():
-                words = pa.array(values.text(table[name]).to_pylist(), pa.string(), mask=~odd)
-                rest = rest.append_column(name, words)
-                notes.append(f"{int(odd.sum()):,} values of {name} are no numbers: kept in attributes as they came.")
-    return values.objects(rest)
+            unreadable = values.numbers(table[name]).unreadable
+            if unreadable.any():
+                odd[name] = pa.array(values.text(table[name]).to_pylist(), pa.string(), mask=~unreadable)
+                notes.append(
+                    f"{int(unreadable.sum()):,} values of {name} are no numbers: kept in attributes as they came."
+                )
+    if odd:
+        left = values.both_objects(left, values.objects(pa.table(odd)))
+    if c.ATTRIBUTES in found.mapping:
+        return values.both_objects(values.text(table[found.mapping[c.ATTRIBUTES]]), left, name=c.ATTRIBUTES)
+    return left
 
 
 def _available(gate: Gate, found: Detected) -> pa.Array:
@@ -213,8 +225,9 @@ def _newest(
             gate.refuse(mask, code)
     kept = pa.array(np.flatnonzero(gate.passing))
     loaded = fitted(table, {name: array.take(kept) for name, array in columns.items()}, len(kept))
-    quarantine = gate.quarantine(now)
-    return loaded, quarantine, gate.report(table, found, quarantine, notes)
+    quarantine, tally = gate.quarantine(now, table), Tally()
+    tally.add(gate, quarantine)
+    return loaded, quarantine, tally.report(table, gate.raw.path, found, now, notes)
 
 
 def bare_items(events: pa.Table, known: pa.ChunkedArray | None) -> pa.Table:

@@ -42,7 +42,7 @@ _NAMED = (
 
 class Written(NamedTuple):
     """Cells as moments: microseconds (0 where not `readable`). `ambiguous`: a cell of a column whose slash dates may be
-    day first or month first; none of those is readable then. `day_first`: how they were read, None if there are none."""
+    day first or month first; none of those is readable then. `day_first`: how they were read, if there are any."""
 
     us: Whole
     readable: Mask

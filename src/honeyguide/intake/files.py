@@ -6,7 +6,7 @@ A record is either a row or a refused line. Bytes that are no UTF-8 are marked, 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,10 +79,12 @@ def open_raw(path: Path) -> RawFile:
     return Delimited(path, head, whole)
 
 
-def read(path: Path, *, sample: bool = False) -> Raw:
+def read(source: Path | RawFile | Iterable[Raw], *, sample: bool = False) -> Raw:
     """A file whole, for tables that are held in memory anyhow; with `sample` only its beginning."""
-    file = open_raw(path)
-    return file.sample() if sample else _together(file.path, list(rows_of(file)))
+    file = open_raw(source) if isinstance(source, str | Path) else source
+    if isinstance(file, Iterable):
+        return _together(list(file))
+    return file.sample() if sample else _together(list(rows_of(file)))
 
 
 def rows_of(file: RawFile) -> Iterator[Raw]:
@@ -96,14 +98,16 @@ def rows_of(file: RawFile) -> Iterator[Raw]:
         raise DataError(expected=f"rows in {file.path}", got=got, do="Export it again.")
 
 
-def _together(path: Path, parts: Sequence[Raw]) -> Raw:
+def _together(parts: Sequence[Raw]) -> Raw:
     import pyarrow as pa
 
+    if not parts:
+        raise DataError(expected="rows to load", got="none", do="Give a file that has some.")
     if len(parts) == 1:
         return parts[0]
     last = parts[-1]
     return Raw(
-        path,
+        last.path,
         last.format,
         pa.concat_tables([part.table for part in parts], promote_options="default"),
         np.concatenate([part.row_number for part in parts]),

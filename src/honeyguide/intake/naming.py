@@ -65,6 +65,7 @@ _EVENT_NAMES: dict[Column, list[str]] = {
     c.PROPENSITY: _words("propensity propensityscore pscore actionprob probability"),
     c.QUERY: _words("query querytext searchquery searchterm searchphrase keywords q"),
     c.CONTEXT: ["context"],
+    c.CORRECTS: ["corrects"],
 }
 _ITEM_NAMES: dict[Column, list[str]] = {
     c.ITEM_ID: [*_ITEM, "id", "code", "handle"],

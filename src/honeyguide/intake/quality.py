@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from honeyguide.errors import DataError
+from honeyguide.intake.contract import ROW_CODES
 from honeyguide.intake.files import BROKEN, Raw
 from honeyguide.intake.importers import Detected
 from honeyguide.intake.values import Times, objects, times
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "MAX_ID_LENGTH", "REASONS", "BatchCheck", "Finding", "Gate", "Report", "Severity", "Totals", "fitted", "gate_times",
+    "MAX_ID_LENGTH", "REASONS", "BatchCheck", "Finding", "Gate", "Report", "Severity", "Tally", "Totals", "fitted",
+    "gate_times", "good_times", "load_id", "meaning",
 ]  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
@@ -46,13 +50,17 @@ REASONS: dict[str, str] = {
     "rating_out_of_range": "A rating outside the scale that nearly all others keep to.",
     "position_out_of_range": "A position below the first slot or beyond reason.",
     "propensity_out_of_range": "A propensity that is no probability above zero.",
+    "unreadable_outcome": "A word that is neither yes nor no where the file says what came of it.",
     "unknown_item": "An item that the catalog does not hold.",
     "duplicate": "The same event id, or the very same row, came before.",
     "superseded": "A newer row has the same id.",
 }
 """Every reason code of Quarantine, with what it means."""
 
-_CODES = tuple(REASONS)
+
+def meaning(code: str) -> str:
+    """What a reason code means, of the gate's or a contract's."""
+    return REASONS.get(code) or ROW_CODES.get(code, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +76,14 @@ class Report:
     mapping: dict[str, str]
     notes: tuple[str, ...]
     how: dict[str, str]  # of each mapped column: by its name, by its content, as given
+    load_id: str = ""
+    warned: dict[str, int] = field(default_factory=dict)  # code -> accepted rows that a contract lets pass with it
 
     def lines(self) -> list[str]:
         """For a person: the sum, a line per reason, then the notes."""
         head = f"{self.rows_in:,} rows in = {self.accepted:,} accepted + {self.quarantined:,} quarantined"
-        return [head, *(f"{code}: {n:,} ({REASONS[code]})" for code, n in self.reasons.items()), *self.notes]
+        reasons = (f"{code}: {n:,} ({meaning(code)})" for code, n in self.reasons.items())
+        return [head, *reasons, *self.notes]
 
 
 Severity = Literal["warn", "quarantine", "refuse"]
@@ -112,72 +123,114 @@ class BatchCheck(Protocol):
 
 
 class Gate:
-    """Collects refusals; the first reason of a row stands."""
+    """Collects the refusals of one batch; the first reason of a row stands.
 
-    def __init__(self, raw: Raw) -> None:
+    warns: codes that only count, and refuse nobody.
+    """
+
+    def __init__(self, raw: Raw, warns: Collection[str] = ()) -> None:
         self.raw = raw
-        self._reason = np.full(raw.table.num_rows, -1, np.int8)
-        self.refuse(_broken(raw.table), "broken_encoding")
+        self.warned: Counter[str] = Counter()
+        self._warns = frozenset(warns)
+        self._reason = np.full(raw.table.num_rows, -1, np.int16)
+        self._reasons: list[tuple[str, str]] = []  # code and detail
+        if not raw.clean:
+            self.refuse(_broken(raw.table), "broken_encoding")
 
     @property
     def passing(self) -> Mask:
         """Rows that nothing has refused so far."""
         return self._reason < 0
 
-    def refuse(self, which: Mask, code: str) -> None:
+    def refuse(self, which: Mask, code: str, detail: str = "") -> None:
         """Refuse the rows of a mask that still pass."""
-        self._reason[which & (self._reason < 0)] = _CODES.index(code)
+        which = which & (self._reason < 0)
+        if not which.any():
+            return
+        if code in self._warns:
+            self.warned[code] += int(which.sum())
+            return
+        reason = (code, detail or meaning(code))
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+        self._reason[which] = self._reasons.index(reason)
 
-    def quarantine(self, now: int) -> pa.Table:
-        """The refused rows: table rows as JSON, unparsed lines as they came, by row number."""
+    def quarantine(self, now: int, table: Table) -> pa.Table:
+        """The refused rows by row number: as they stand (JSON lines, unparsed lines), else their cells as JSON."""
         import pyarrow as pa
 
         at = np.flatnonzero(self._reason >= 0)
-        rows = objects(self.raw.table.take(pa.array(at))).fill_null("{}").to_pylist()
-        codes = [_CODES[code] for code in self._reason[at]]
-        entries = [
-            (number, code, REASONS[code], row)
-            for number, code, row in zip(self.raw.row_number[at].tolist(), codes, rows, strict=True)
-        ]
-        entries += [(line.row_number, "unparsed_line", line.detail, line.raw) for line in self.raw.refused]
-        entries.sort(key=lambda entry: entry[0])
-        source = self.raw.path.name
-        load = hashlib.sha256(f"{self.raw.path}\0{now}".encode()).hexdigest()[:16]
-        n = len(entries)
-        return fitted(
-            QUARANTINE,
-            {
-                c.LOAD_ID: pa.array([load] * n, pa.string()),
-                c.SOURCE_FILE: pa.array([source] * n, pa.string()),
-                c.ROW_NUMBER: pa.array([entry[0] for entry in entries], pa.int64()),
-                c.REASON: pa.array([entry[1] for entry in entries], pa.string()),
-                c.DETAIL: pa.array([entry[2] for entry in entries], pa.string()),
-                c.RAW: pa.array([entry[3] for entry in entries], pa.string()),
-                c.LOADED_AT: pa.array([now] * n, pa.int64()),
-            },
-            n,
-        )
+        raw, lines = self.raw, self.raw.refused
+        if raw.written is not None:
+            rows = pa.array(raw.written.records(at), pa.string())
+        else:
+            rows = objects(raw.table.take(pa.array(at))).fill_null("{}")
+        codes = pa.array([code for code, _ in self._reasons], pa.string())
+        details = pa.array([detail for _, detail in self._reasons], pa.string())
+        which = pa.array(self._reason[at])
+        n = len(at) + len(lines)
+        numbers = np.concatenate([raw.row_number[at], np.array([line.row_number for line in lines], np.int64)])
+        order = pa.array(np.argsort(numbers, kind="stable"))
+        unparsed = pa.array(["unparsed_line"] * len(lines), pa.string())
+        found = {
+            c.ROW_NUMBER: pa.array(numbers),
+            c.REASON: pa.concat_arrays([codes.take(which), unparsed]),
+            c.DETAIL: pa.concat_arrays([details.take(which), pa.array([line.detail for line in lines], pa.string())]),
+            c.RAW: pa.concat_arrays([rows, pa.array([line.raw for line in lines], pa.string())]),
+        }
+        columns: dict[str, Any] = {name: column.take(order) for name, column in found.items()}
+        same = {c.LOAD_ID: load_id(raw.path, now), c.SOURCE_FILE: raw.path.name, c.MEANT_FOR: table.name}
+        columns |= {name: pa.repeat(pa.scalar(cell, pa.string()), n) for name, cell in same.items()}
+        columns[c.LOADED_AT] = pa.repeat(pa.scalar(now, pa.int64()), n)
+        return fitted(QUARANTINE, columns, n)
 
-    def report(self, table: Table, detected: Detected, quarantine: pa.Table, notes: list[str]) -> Report:
+
+@dataclass(slots=True)
+class Tally:
+    """A load so far: rows in = accepted + quarantined."""
+
+    rows_in: int = 0
+    accepted: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+
+    def add(self, gate: Gate, quarantine: pa.Table) -> None:
+        """Count a batch."""
+        self.rows_in += gate.raw.rows_in
+        self.accepted += int(gate.passing.sum())
+        self.warned += gate.warned
+        for row in quarantine[c.REASON].value_counts().to_pylist():
+            self.reasons[row["values"]] += row["counts"]
+
+    def report(self, table: Table, path: Path, detected: Detected, now: int, notes: Iterable[str]) -> Report:
         """Figures and notes of the load."""
-        codes, counts = np.unique(np.array(quarantine[c.REASON].to_pylist(), dtype=str), return_counts=True)
-        reasons = {str(codes[at]): int(counts[at]) for at in np.argsort(-counts, kind="stable")}
         return Report(
             table.name,
-            str(self.raw.path),
-            self.raw.rows_in,
-            int(self.passing.sum()),
-            quarantine.num_rows,
-            reasons,
+            str(path),
+            self.rows_in,
+            self.accepted,
+            self.reasons.total(),
+            dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
             {str(ours): theirs for ours, theirs in detected.mapping.items()},
             (*detected.notes, *notes),
             {str(ours): how for ours, how in detected.how.items()},
+            load_id(path, now),
+            dict(self.warned),
         )
+
+
+def load_id(path: Path, now: int) -> str:
+    """Names a load: of this file at this moment."""
+    return hashlib.sha256(f"{path}\0{now}".encode()).hexdigest()[:16]
 
 
 def gate_times(gate: Gate, name: str) -> Times:
     """A column of times; its unreadable cells are refused. Raises DataError where day and month cannot be told."""
-    read_as = times(gate.raw.table[name])
+    return good_times(gate, name, times(gate.raw.table[name]))
+
+
+def good_times(gate: Gate, name: str, read_as: Times) -> Times:
+    """The same for a column that was read already."""
     if read_as.ambiguous is not None:
         raise DataError(
             expected=f"dates in {name!r} of {gate.raw.path.name} of which one shows whether day or month is first",

@@ -78,7 +78,10 @@ class AsWritten(Protocol):
 class RawFile(Protocol):
     """An open file of any size."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        ...
 
     @property
     def format(self) -> Format:

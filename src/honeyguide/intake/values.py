@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "Numbers", "TimeReader", "Times", "as_json", "frozen", "lists", "numbers", "objects", "parts_of", "text", "times",
-    "time_unit",
+    "Numbers", "TimeReader", "Times", "as_json", "both_objects", "frozen", "lists", "numbers", "objects", "parts_of",
+    "text", "time_unit", "times", "unchunked",
 ]  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
@@ -54,7 +54,7 @@ def text(column: pa.ChunkedArray, *, trim: bool = True) -> pa.Array:
     import pyarrow.compute as pc
     import pyarrow.types as t
 
-    flat, kind = _flat(column), column.type
+    flat, kind = unchunked(column), column.type
     if t.is_string(kind):
         return _tidied(flat) if trim else _spoken_for(flat)
     if t.is_floating(kind):
@@ -116,7 +116,7 @@ def numbers(column: pa.ChunkedArray) -> Numbers:
     import pyarrow.compute as pc
     import pyarrow.types as t
 
-    flat, kind = _flat(column), column.type
+    flat, kind = unchunked(column), column.type
     if t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind):
         whole = flat.cast(pa.int8()) if t.is_boolean(kind) else flat
         wide = whole.cast(pa.float64(), safe=False)
@@ -190,10 +190,13 @@ class TimeReader:
     """Reads a column of times part by part. What the first part tells (numbers or text, their unit, whether the day or
     the month stands first) is held: a later cell that contradicts it is unreadable, or lands where no time can be."""
 
+    day_first: bool | None
+    """Of dates such as 01/02/2026; None as long as nothing tells."""
+
     def __init__(self) -> None:
         self._unit: str | None = None
         self._numeric: bool | None = None  # of a column of strings
-        self._day_first: bool | None = None
+        self.day_first = None
 
     def read(self, column: pa.ChunkedArray) -> Times:
         """The next part."""
@@ -201,7 +204,7 @@ class TimeReader:
         import pyarrow.compute as pc
         import pyarrow.types as t
 
-        flat, kind = _flat(column), column.type
+        flat, kind = unchunked(column), column.type
         missing = flat.is_null().to_numpy(zero_copy_only=False)
         if t.is_timestamp(kind):
             raw = pc.fill_null(flat.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
@@ -281,8 +284,8 @@ class TimeReader:
         human = rest[~shaped.to_numpy(zero_copy_only=False)]
         if len(human):
             shown = cells.filter(pc.invert(shaped))
-            found = written(shown, self._day_first)
-            self._day_first = found.day_first
+            found = written(shown, self.day_first)
+            self.day_first = found.day_first
             us[human], bad[human] = found.us, ~found.readable
             unit = " and ".join([unit, *found.forms] if some_iso else found.forms) or unit
             # A few such cells among others are rows that cannot be read, no trouble of the column.
@@ -337,7 +340,7 @@ def lists(column: pa.ChunkedArray, *, spaces: bool = False) -> pa.Array:
 
     kind = column.type
     if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind):
-        nested = _flat(column).cast(pa.list_(pa.string()))
+        nested = unchunked(column).cast(pa.list_(pa.string()))
     else:
         words = text(column)
         holds = [mark for mark in "|;," if pc.any(pc.match_substring(words, mark)).as_py()]
@@ -383,7 +386,7 @@ def objects(table: pa.Table) -> pa.Array:
 
     parts = []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        pieces = as_json(_flat(column))
+        pieces = as_json(unchunked(column))
         key = f",{json.dumps(name, ensure_ascii=False)}:"
         parts.append(pc.fill_null(pc.binary_join_element_wise(key, pieces, ""), ""))
     if not parts:
@@ -392,6 +395,20 @@ def objects(table: pa.Table) -> pa.Array:
     body = pc.utf8_slice_codeunits(inside, 1)
     whole = pc.binary_join_element_wise("{", body, "}", "")
     return pc.if_else(pc.equal(inside, ""), pa.scalar(None, pa.string()), whole)
+
+
+def both_objects(one: pa.Array, other: pa.Array, name: str = "") -> pa.Array:
+    """JSON objects joined; what is no object in `one` stands under `name`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if other.null_count == len(other):
+        return one
+    named = objects(pa.table({name: one}))
+    is_object = pc.fill_null(pc.match_substring_regex(one, r"(?s)^\{.*\S.*\}$"), False)
+    inside = pc.utf8_slice_codeunits(pc.if_else(is_object, one, named), 0, -1)
+    both = pc.binary_join_element_wise(inside, pc.utf8_slice_codeunits(other, 1), ",")
+    return pc.coalesce(both, one, other)
 
 
 def as_json(column: pa.Array) -> pa.Array:
@@ -428,7 +445,8 @@ def as_json(column: pa.Array) -> pa.Array:
     return as_json(column.cast(pa.string()))
 
 
-def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def unchunked(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):

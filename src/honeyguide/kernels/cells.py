@@ -12,20 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = [
-    "EMPTY",
-    "FRESH",
-    "LEFT_OUT",
-    "MOMENT",
-    "NUMBER",
-    "ODD_EDGE",
-    "ODD_WORD",
-    "OTHER",
-    "admit",
-    "agree",
-    "look",
-    "parse",
-]
+__all__ = ["EMPTY", "MOMENT", "NUMBER", "ODD_EDGE", "ODD_WORD", "OTHER", "admit", "look", "parse"]
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -36,7 +23,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 ODD_EDGE, ODD_WORD = 1, 2
 EMPTY, NUMBER, MOMENT, OTHER = 0, 1, 2, 3
-FRESH, LEFT_OUT = -1, -2
 
 _POWERS = 10.0 ** np.arange(23)  # all exact
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -124,13 +110,13 @@ def _number(data: U8, at: int, end: int) -> tuple[bool, float]:
 
 
 @njit(cache=True, nogil=True)
-def _two(data: U8, at: int) -> int:
+def _two(data: U8, at: int) -> Any:
     tens, ones = np.int64(data[at]) - 48, np.int64(data[at + 1]) - 48
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1
 
 
 @njit(cache=True, nogil=True)
-def _moment(data: U8, at: int, end: int) -> tuple[bool, int]:
+def _moment(data: U8, at: int, end: int) -> tuple[bool, Any]:
     century, rest, month, day = _two(data, at), _two(data, at + 2), _two(data, at + 5), _two(data, at + 8)
     year = century * 100 + rest
     if century < 19 or century > 21 or rest < 0 or month < 1 or month > 12 or day < 1:
@@ -143,7 +129,7 @@ def _moment(data: U8, at: int, end: int) -> tuple[bool, int]:
     of_era = y % 400
     of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
     days = (y // 400) * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
-    seconds, micros, zone = 0, 0, 0
+    seconds, micros, zone = 0, np.int64(0), 0
     at += 10
     if at < end:
         if (data[at] != 84 and data[at] != 32) or end - at < 6 or data[at + 3] != 58:
@@ -183,62 +169,63 @@ def _moment(data: U8, at: int, end: int) -> tuple[bool, int]:
 
 
 @njit(cache=True, nogil=True)
-def admit(offsets: I32, data: U8, passing: BoolArray, slots: U64, first: int, out: I64) -> int:
-    """Put the passing texts into the set `slots`; returns how many were new.
+def admit(
+    offsets: I32,
+    data: U8,
+    passing: BoolArray,
+    slots: U64,
+    first: int,
+    ends: I64,
+    texts: U8,
+    fresh: I64,
+    again: BoolArray,
+) -> int:
+    """Put the passing texts into the exact set `slots`; returns how many were new.
 
-    out: (n,) FRESH for a new text, LEFT_OUT for one that does not pass, else the ordinal of an earlier text that has
-    the same hash as far as the set knows it: `agree` says whether it is the same. New texts get the ordinals `first`,
-    `first` + 1, ... in their order.
-
-    slots: a power of two, open addressing. A slot holds 32 bits of the hash and the ordinal + 1 (0 = empty); where it
-    lies is some twenty-five bits more.
+    fresh: (n,) room for the rows of the new texts, which get the ordinals `first`, `first` + 1, ... in their order;
+    again: (n,) which texts pass and came before. Text k of before is `texts[ends[k]:ends[k + 1]]`, looked at only where
+    hashes agree. slots: a power of two, open addressing; a slot holds 32 bits of a hash and an ordinal + 1 (0 = empty),
+    and its place tells some twenty-five bits more.
     """
     bits = 0
     while (1 << bits) < len(slots):
         bits += 1
     shift, mask = np.uint64(64 - bits), np.uint64(len(slots) - 1)
-    fresh = 0
-    for i in range(len(out)):
+    count = 0
+    for i in range(len(again)):
+        again[i] = False
         if not passing[i]:
-            out[i] = LEFT_OUT
             continue
-        h = _hash(data, offsets[i], offsets[i + 1])
-        print_ = h << np.uint64(32)
-        place = h >> shift if bits else np.uint64(0)
+        at, size = np.int64(offsets[i]), np.int64(offsets[i + 1] - offsets[i])
+        h = _hash(data, at, at + size)
+        place = h >> shift
         while True:
             slot = slots[np.int64(place)]
             if slot == np.uint64(0):
-                slots[np.int64(place)] = print_ | np.uint64(first + fresh + 1)
-                out[i] = FRESH
-                fresh += 1
+                slots[np.int64(place)] = (h << np.uint64(32)) | np.uint64(first + count + 1)
+                fresh[count] = i
+                count += 1
                 break
-            if slot >> np.uint64(32) == print_ >> np.uint64(32):
-                out[i] = np.int64(slot & np.uint64(0xFFFFFFFF)) - 1
-                break
+            if slot >> np.uint64(32) == h & np.uint64(0xFFFFFFFF):
+                k = np.int64(slot & np.uint64(0xFFFFFFFF)) - 1
+                if k < first:
+                    again[i] = ends[k + 1] - ends[k] == size and _same(data, at, texts, ends[k], size)
+                else:
+                    row = fresh[k - first]
+                    there = np.int64(offsets[row])
+                    again[i] = offsets[row + 1] - there == size and _same(data, at, data, there, size)
+                if again[i]:
+                    break
             place = (place + np.uint64(1)) & mask
-    return fresh
+    return count
 
 
 @njit(cache=True, nogil=True)
-def agree(offsets: I32, data: U8, earlier: I64, ends: I64, texts: U8, same: BoolArray) -> int:
-    """Whether each text equals its `earlier` one, number k being `texts[ends[k]:ends[k + 1]]`; returns how many do.
-
-    earlier: (n,) ordinals; negative: nothing to compare, `same` stays as it is.
-    """
-    found = 0
-    for i in range(len(same)):
-        k = earlier[i]
-        if k < 0:
-            continue
-        at, there = np.int64(offsets[i]), ends[k]
-        size = offsets[i + 1] - at
-        same[i] = ends[k + 1] - there == size
-        for p in range(size):
-            if not same[i]:
-                break
-            same[i] = data[at + p] == texts[there + p]
-        found += same[i]
-    return found
+def _same(a: U8, at: int, b: U8, there: int, size: int) -> bool:
+    for p in range(size):  # noqa: SIM110
+        if a[at + p] != b[there + p]:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,8 @@ surrogate pair, which is no text, counts as an error too. Of a field that is the
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -119,11 +121,11 @@ def _blanks(data: U8, at: int, stop: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _hex(data: U8, at: int, stop: int) -> int:
+def _hex(data: U8, at: int, stop: int) -> Any:
     """Four hexadecimal digits, -1 where there are none."""
     if at + 4 > stop:
         return -1
-    code = 0
+    code = np.int64(0)
     for p in range(at, at + 4):
         byte = np.int64(data[p])
         if 48 <= byte <= 57:
@@ -136,7 +138,7 @@ def _hex(data: U8, at: int, stop: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _string(data: U8, at: int, stop: int) -> tuple[int, int]:
+def _string(data: U8, at: Any, stop: Any) -> tuple[Any, int]:
     """From behind the opening quote to behind the closing one; ABSENT if it is no string."""
     what = TEXT
     while at < stop:
