@@ -124,7 +124,7 @@ class Interactions:
     n_items: int
     actions: tuple[str, ...]
     known_at: I64 | None = None  # when each became known, never before `at`; None = `at`
-    event: I64 | None = None  # `kernels.hashing.code64` of each event's id, by which it can be corrected; None = no ids
+    event: I64 | None = None  # `kernels.codes.code64` of each event's id, by which it can be corrected; None = no ids
     context: Mapping[str, I64] = field(default_factory=dict)  # facts of the moment as `code64` of their text, 0 = none
     until: I64 | None = None  # of former versions: the moment from which another one, or none, stands in their place
     former: Interactions | None = None  # versions that were corrected or retracted, with their `until`

@@ -4,60 +4,440 @@ Each label asks at several moments: `now`, and the far edge of every window. The
 entity in one union, one running sum per entity counts what lies strictly before each row, and a window is the
 difference of two probes. No range frame and no as-of join: those are slow, or missing, or read the future on some
 engine.
+
+Events that are late or have been replaced are few, and looked at one by one: a running sum over the events as they
+became known, less one over the events as they happened, is off by those that were so late that a window had passed
+them; and a version that was replaced counts for the labels between. What has no running sum (different codes, the
+newest few) joins each label with the events of its entity.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import ibis
 
-from honeyguide.features.definition import Feature, FeatureSet
-from honeyguide.features.plan import Cell, Formula, formula_of
-from honeyguide.kernels import aggregates as w
+from honeyguide.contracts import RETRACT
+from honeyguide.features.definition import HOUR, Feature, FeatureSet, Key
+from honeyguide.features.plan import Cell, Formula, Operand, formula_of
+from honeyguide.kernels import aggregates as g
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["as_of_table"]
+__all__ = ["as_of_table", "with_versions"]
 
 # Columns that live inside the expression only.
-_KEY, _AT, _IS_EVENT, _EDGE = "key_", "at_us_", "is_event_", "edge_"
+_LABEL, _AT, _KNOWN, _UNTIL, _IS_EVENT, _EDGE, _EPOCH = (
+    "label_", "at_us_", "known_us_", "until_us_", "is_event_", "edge_", "epoch_",
+)  # fmt: skip
+_ROOT, _PLACE, _AMOUNT, _CODE = "root_", "place_", "amount_", "code_"
+_EPOCH_HALVES = 400
+"""Half-lives in an epoch: masses are summed relative to its beginning, 2**800 being far from the end of a float."""
 
 
-def as_of_table(features: FeatureSet, events: ir.Table, labels: ir.Table) -> ir.Table:
-    """The aggregates of a feature set for every label, as a table: the label's id and a float32 column per feature.
+def with_versions(events: ir.Table) -> ir.Table:
+    """EVENTS rows with the moment until which each counts, for `as_of_table`; rows that count never are left out.
 
-    events: user id, item id, action, value, happened-at (a timestamp, or int64 microseconds). labels: label id
-    (unique), user id, item id, happened-at; an id may be null (unknown). Only events strictly before a label's moment
-    count. Null where a feature is not defined. Facts, context and affinities are no aggregates, and not here.
+    A row counts until another one of the same person and event id (or that corrects it) is known: the version known
+    last counts, of those known at once the one that happened later, then the one with the greatest id and content.
+    A RETRACT row takes its event away. So a row that is there twice counts once.
+    """
+    root = ibis.coalesce(events[c.CORRECTS], events[c.EVENT_ID])
+    known = ibis.greatest(_microseconds(events[c.KNOWN_AT]), _microseconds(events[c.HAPPENED_AT]))
+    rows = events.mutate(**{_ROOT: root, _KNOWN: known, _AT: _microseconds(events[c.HAPPENED_AT])})
+    order = [rows[_KNOWN], rows[_AT], rows[c.EVENT_ID], rows[c.ACTION], rows[c.ITEM_ID], rows[c.VALUE]]
+    following = ibis.window(group_by=[rows[c.USER_ID], rows[_ROOT]], order_by=order)
+    rows = rows.mutate(**{_UNTIL: rows[_KNOWN].lead().over(following)})
+    counts = (rows[c.ACTION] != RETRACT) & (rows[_UNTIL].isnull() | (rows[_KNOWN] < rows[_UNTIL]))
+    return rows.filter(counts).drop(_ROOT, _KNOWN, _AT)
+
+
+def as_of_table(
+    features: FeatureSet,
+    events: ir.Table,
+    labels: ir.Table,
+    *,
+    codes: Mapping[str, ir.Table] | None = None,
+    real: Literal["float32", "float64"] = "float32",
+) -> ir.Table:
+    """The aggregates of a feature set for every label, as a table: the label's id and a column per feature.
+
+    events: user id, item id, action, value, happened-at (a timestamp, or int64 microseconds), and a column for each of
+        `features.context_keys` (queries normalised). With known-at an event counts from then on only; through
+        `with_versions` its corrections do.
+    labels: label id (unique), user id, item id, happened-at, and the columns of the context; an id may be null
+        (unknown). Only events strictly before a label's moment count.
+    codes: for `distinct`, the items' categories or people: by facet, a table of item id and one more column.
+    Null where a feature is not defined. Facts, context, affinities and embeddings are no aggregates, and not here.
     """
     formulas = {f: formula_of(f) for f in features if isinstance(f, Feature)}
-    names = {f.name for f in formulas}
-    events = events.mutate(**{_AT: _microseconds(events[c.HAPPENED_AT]), c.VALUE: _value(events[c.VALUE])})
-    labels = labels.mutate(**{_AT: _microseconds(labels[c.HAPPENED_AT])})
-    result = labels.select(c.LABEL_ID, _AT)
-    place: dict[tuple[str, Cell], str] = {}
-    for entity in ("user", "item", "everybody"):
-        cells = list(dict.fromkeys(_cells(entity, formulas)))
-        if cells:
-            place |= {(entity, cell): f"{entity}_{at}_" for at, cell in enumerate(cells)}
-            found = _cell_table(entity, cells, events, labels)
-            result = result.left_join(found, c.LABEL_ID).drop(f"{c.LABEL_ID}_right")
-    values = {
-        f.name: _finish(
-            formula,
-            [result[place[f.entity, x.cell]] for x in formula.x],
-            [result[place["everybody", x.cell]] for x in formula.g],
-            result[_AT],
-        ).cast("float32")
-        for f, formula in formulas.items()
+    log = _Log.of(events)
+    labels = labels.mutate(
+        **{_LABEL: labels[c.LABEL_ID].cast("int64"), _AT: _microseconds(labels[c.HAPPENED_AT]).cast("int64")}
+    )
+    wanted: dict[Key | None, list[Operand]] = {}
+    for f, formula in formulas.items():
+        live = [] if formula.live is None else [Operand(formula.live)]
+        wanted.setdefault(f.key, []).extend([*formula.x, *live])
+        wanted.setdefault(None, []).extend(formula.g)
+    result, place = labels.select(c.LABEL_ID, _LABEL, _AT), dict[tuple[Key | None, Operand], str]()
+    for at, (key, operands) in enumerate(wanted.items()):
+        asked = list(dict.fromkeys(operands))
+        names = {x: f"x{at}_{i}_" for i, x in enumerate(asked)}
+        place |= {(key, x): name for x, name in names.items()}
+        for found in _operands(key, names, log, labels, codes or {}):
+            result = result.left_join(found, _LABEL).drop(f"{_LABEL}_right")
+    now = result[_AT]
+    values = {}
+    for f, formula in formulas.items():
+        x = [_told(x, result[place[f.key, x]]) for x in formula.x]
+        of_all = [_told(x, result[place[None, x]]) for x in formula.g]
+        value = _finish(formula, x, of_all, now)
+        if formula.live is not None:
+            newest = result[place[f.key, Operand(formula.live)]]
+            value = ibis.ifelse((now - newest <= int(formula.expires_us)).fill_null(False), value, _nothing_real())
+        values[f.name] = value.cast(real)
+    return result.select(c.LABEL_ID, **{name: values[name] for name in features.names if name in values})
+
+
+@dataclass(frozen=True)
+class _Log:
+    """Events by what is known of their versions."""
+
+    standing: ir.Table  # with _AT and _KNOWN; not replaced
+    former: ir.Table | None  # with _UNTIL too
+    late: bool  # whether an event may be known later than it happened
+
+    @classmethod
+    def of(cls, events: ir.Table) -> _Log:
+        at = _microseconds(events[c.HAPPENED_AT]).cast("int64")
+        late = c.KNOWN_AT in events.columns
+        known = ibis.greatest(_microseconds(events[c.KNOWN_AT]).cast("int64"), at) if late else at
+        told = events.mutate(**{_AT: at, _KNOWN: known, c.VALUE: _value(events[c.VALUE])})
+        if _UNTIL not in events.columns:
+            return cls(told, None, late)
+        return cls(told.filter(told[_UNTIL].isnull()), told.filter(told[_UNTIL].notnull()), late)
+
+    @property
+    def versions(self) -> bool:
+        """Whether a label must look at some events one by one."""
+        return self.late or self.former is not None
+
+    def all(self) -> ir.Table:
+        """Standing and former versions, with an _UNTIL that is null for the standing ones."""
+        standing = self.standing.mutate(**{_UNTIL: ibis.null("int64")})
+        if self.former is None:
+            return standing
+        return ibis.union(standing, self.former.select(*standing.columns), distinct=False)
+
+
+def _key(key: Key | None, table: ir.Table) -> list[Any]:
+    """What the rows are grouped by; null in one of them is nobody's."""
+    if key is None:
+        return [ibis.literal(0, "int8")]
+    ids = [table[c.ITEM_ID]] if key.entity != "user" else []
+    if key.entity in ("user", "user_item"):
+        ids = [table[c.USER_ID], *ids]
+    if key.context == HOUR:
+        local = table[_AT] + key.offset_us
+        day = 24 * 3_600_000_000
+        return [*ids, (((local % day) + day) % day // key.band_us).cast("int64")]
+    return ids if key.context is None else [*ids, table[key.context].nullif("")]
+
+
+def _keyed(key: Key | None, table: ir.Table, epoch: Any = None) -> dict[str, Any]:
+    keys = {f"key{at}_": column for at, column in enumerate(_key(key, table))}
+    return keys if epoch is None else keys | {_EPOCH: epoch}
+
+
+def _start(now: Any, cell: Cell) -> Any:
+    """First microsecond that a cell's window still sees."""
+    moment = now - cell.window_us
+    return moment - ((moment % cell.hop_us) + cell.hop_us) % cell.hop_us
+
+
+def _operands(
+    key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir.Table, codes: Mapping[str, ir.Table]
+) -> list[ir.Table]:
+    """Tables of the label's id and a column per operand."""
+    whole = [x for x in names if x.cell.kind in _SUMMED]
+    found = [_summed(key, {x: names[x] for x in whole}, log, labels)] if whole else []
+    for half in dict.fromkeys(x.cell.half_life_us for x in names if x.cell.kind in (g.DECAY, g.DECAY_SUM)):
+        faded = {x: name for x, name in names.items() if x.cell.half_life_us == half}
+        found.append(_faded(key, half, faded, log, labels))
+    for cell in dict.fromkeys(x.cell for x in names if x.cell.kind in (g.DISTINCT, g.RING)):
+        own = {x: name for x, name in names.items() if x.cell == cell}
+        found.append(_joined(key, cell, own, log, labels, codes))
+    return found
+
+
+_SUMMED = (g.COUNT, g.SUM, g.SQUARE, g.LAST, g.FIRST)
+
+
+def _summed(key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir.Table) -> ir.Table:
+    """Counts, sums and the times of last and first events."""
+    cells = [x.cell for x in names]
+    # A measure is a cell without its window; each is summed once.
+    measures = {cell: cell._replace(window_us=0, hop_us=0) for cell in cells}
+    column = {measure: f"m{at}_" for at, measure in enumerate(dict.fromkeys(measures.values()))}
+    windows = {(cell.window_us, cell.hop_us): cell for cell in cells if cell.window_us}
+    edges = {window: at + 1 for at, window in enumerate(sorted(windows))}
+
+    def amounts(table: ir.Table) -> dict[str, Any]:
+        return {name: _amount(measure, table) for measure, name in column.items()}
+
+    nothing = {name: _nothing(measure) for measure, name in column.items()}
+    maxima = frozenset(name for measure, name in column.items() if measure.kind in (g.LAST, g.FIRST))
+    now = [(0, labels[_AT])]
+    starts = [(edge, _start(labels[_AT], windows[window])) for window, edge in edges.items()]
+    if log.late:
+        near = _running(key, log.standing, _KNOWN, labels, now, amounts, nothing, maxima)
+        far = _running(key, log.standing, _AT, labels, starts, amounts, nothing, maxima) if starts else None
+    else:
+        near, far = _running(key, log.standing, _AT, labels, [*now, *starts], amounts, nothing, maxima), None
+    edge_of = {cell: edges[cell.window_us, cell.hop_us] for cell in cells if cell.window_us}
+
+    def at_edge(table: ir.Table, name: str, edge: int) -> Any:
+        return table[name].max(where=table[_EDGE] == edge)
+
+    found = {}
+    for x, name in names.items():
+        value = at_edge(near, column[measures[x.cell]], 0)
+        if x.cell.window_us and far is None:
+            value = value - at_edge(near, column[measures[x.cell]], edge_of[x.cell])
+        found[name] = value
+    result = near.group_by(_LABEL).aggregate(**found)
+    if far is not None:
+        passed = far.group_by(_LABEL).aggregate(
+            **{names[x]: at_edge(far, column[measures[x.cell]], edge_of[x.cell]) for x in names if x.cell.window_us}
+        )
+        result = _combined(result, passed, [names[x] for x in names if x.cell.window_us], operator.sub)
+    if log.versions:
+        result = _with_exceptions(key, result, names, log, labels)
+    return result
+
+
+def _running(
+    key: Key | None, events: ir.Table, time: str, labels: ir.Table, probes: Sequence[tuple[int, Any]],
+    amounts: Callable[[ir.Table], dict[str, Any]], nothing: Mapping[str, Any], maxima: frozenset[str] = frozenset(),
+    epoch: Callable[[Any], Any] | None = None,
+) -> ir.Table:  # fmt: skip
+    """For each label and probe (an edge and its moment) what the events of the label's entity come to before it.
+
+    Measures run as a sum, or as a maximum; `nothing` is what a probe adds. epoch: what else the rows are grouped by.
+    """
+    columns = _keyed(key, events)
+    rows = [
+        events.select(
+            **(columns if epoch is None else columns | {_EPOCH: events[_EPOCH]}),
+            **{_AT: events[time], _IS_EVENT: ibis.literal(1, "int8"), _EDGE: ibis.literal(0, "int16")},
+            **{_LABEL: ibis.null("int64")},
+            **amounts(events),
+        )
+    ]
+    by = [name for name in rows[0].columns if name.startswith("key") or name == _EPOCH]
+    rows[0] = rows[0].filter([rows[0][name].notnull() for name in by])
+    for edge, moment in probes:
+        rows.append(
+            labels.select(
+                **_keyed(key, labels, None if epoch is None else epoch(labels[_AT])),
+                **{_AT: moment, _IS_EVENT: ibis.literal(0, "int8"), _EDGE: ibis.literal(edge, "int16")},
+                **{_LABEL: labels[_LABEL]},
+                **nothing,
+            )
+        )
+    union = ibis.union(*rows, distinct=False)
+    # At one microsecond the probes come first, so they see what lies strictly before.
+    so_far = ibis.window(group_by=by, order_by=[_AT, _IS_EVENT], rows=(None, 0))
+    running = {
+        name: (union[name].max() if name in maxima else union[name].sum()).over(so_far).cast(value.type())
+        for name, value in nothing.items()
     }
-    return result.select(c.LABEL_ID, **{name: values[name] for name in features.names if name in names})
+    told = union.select(_IS_EVENT, _EDGE, _LABEL, **running)
+    return told.filter(told[_IS_EVENT] == 0)
+
+
+def _combined(
+    left: ir.Table, right: ir.Table, names: Sequence[str], how: Callable[[Any, Any], Any], empty: Any = 0
+) -> ir.Table:
+    """`how(left, right)` of some columns, label by label; a label that `right` does not have stays as it is."""
+    joined = left.left_join(right.rename({f"{name}more_": name for name in names}), _LABEL)
+    changed = {name: how(joined[name], joined[f"{name}more_"].fill_null(empty)) for name in names}
+    return joined.select(_LABEL, **{n: changed.get(n, joined[n]) for n in left.columns if n != _LABEL})
+
+
+def _with_exceptions(
+    key: Key | None, result: ir.Table, names: Mapping[Operand, str], log: _Log, labels: ir.Table
+) -> ir.Table:
+    """Former versions where they counted, and what was so late that a window's far edge had passed it."""
+    lengths = [x.cell.window_us for x in names if x.cell.window_us]
+    parts = [] if log.former is None else [log.former]
+    if log.late and lengths:
+        late = log.standing.filter(log.standing[_KNOWN] - log.standing[_AT] > min(lengths))
+        parts.append(late.mutate(**{_UNTIL: ibis.null("int64")}))
+    if not parts:
+        return result
+    columns = parts[0].columns
+    rows = parts[0] if len(parts) == 1 else ibis.union(*(part.select(*columns) for part in parts), distinct=False)
+    met = _met(key, rows, labels)
+    now, former = met[f"{_LABEL}at_"], met[_UNTIL].notnull()
+    counted = former & (met[_KNOWN] < now) & (now <= met[_UNTIL])
+    found, maxima = {}, []
+    for x, name in names.items():
+        amount = _amount(x.cell, met)
+        if x.cell.kind in (g.LAST, g.FIRST):
+            found[name] = amount.max(where=counted)
+            maxima.append(name)
+            continue
+        if x.cell.window_us:
+            start = _start(now, x.cell)
+            inside = (counted & (met[_AT] >= start)).fill_null(False)
+            passed = (~former) & (met[_AT] < start) & (met[_KNOWN] >= now)
+            amount = ibis.ifelse(inside | passed, amount, 0)
+        else:
+            amount = ibis.ifelse(counted.fill_null(False), amount, 0)
+        found[name] = amount.sum().cast("int64")
+    more = met.group_by(_LABEL).aggregate(**found)
+    sums = [name for name in found if name not in maxima]
+    result = _combined(result, more.select(_LABEL, *sums), sums, operator.add) if sums else result
+    if maxima:
+        least = ibis.literal(g.NONE, "int64")
+        grown = _combined(
+            result, more.select(_LABEL, *maxima), maxima,
+            lambda a, b: ibis.greatest(a.fill_null(g.NONE), b).nullif(least), g.NONE,
+        )  # fmt: skip
+        result = grown
+    return result
+
+
+def _met(key: Key | None, events: ir.Table, labels: ir.Table) -> ir.Table:
+    """Each label beside the events of its entity: the events' columns, the label's id and moment."""
+    left = labels.select(**_keyed(key, labels), **{f"{_LABEL}at_": labels[_AT], _LABEL: labels[_LABEL]})
+    right = events.mutate(**_keyed(key, events))
+    by = [name for name in left.columns if name.startswith("key")]
+    joined = left.inner_join(right, by)
+    return joined.drop(*[name for name in joined.columns if name.endswith("_right")])
+
+
+def _faded(key: Key | None, half: float, names: Mapping[Operand, str], log: _Log, labels: ir.Table) -> ir.Table:
+    """Decayed masses of one half-life: a running sum within epochs, at whose beginning an event would weigh one.
+
+    An event counts in its own epoch and the next; what is older weighs less than 2**-400.
+    """
+    length = round(half * _EPOCH_HALVES)
+    events = log.standing
+
+    def epoch(at: Any) -> Any:
+        return ((at - ((at % length) + length) % length) / length).round().cast("int64")
+
+    def weight(at: Any, of: Any) -> Any:
+        return _power((at - of * length).cast("float64") / half)
+
+    def amounts(table: ir.Table) -> dict[str, Any]:
+        fading = weight(table[_AT], table[_EPOCH])
+        return {name: _mass(x.cell, table) * fading for x, name in names.items()}
+
+    own = events.mutate(**{_EPOCH: epoch(events[_AT])})
+    next_one = events.mutate(**{_EPOCH: epoch(events[_AT]) + 1})
+    both = ibis.union(own, next_one, distinct=False)
+    nothing = {name: ibis.literal(0.0, "float64") for name in names.values()}
+    told = _running(key, both, _KNOWN, labels, [(0, labels[_AT])], amounts, nothing, epoch=epoch)
+    masses = told.group_by(_LABEL).aggregate(**{name: told[name].max() for name in names.values()})
+    at = labels.select(_LABEL, _AT)
+    masses = masses.inner_join(at, _LABEL)
+    now = weight(masses[_AT], epoch(masses[_AT]))
+    result = masses.select(_LABEL, **{name: masses[name] / now for name in names.values()})
+    if log.former is None:
+        return result
+    met = _met(key, log.former, labels)
+    now_us = met[f"{_LABEL}at_"]
+    counted = (met[_KNOWN] < now_us) & (now_us <= met[_UNTIL])
+    age = _power((met[_AT] - now_us).cast("float64") / half)
+    more = met.group_by(_LABEL).aggregate(
+        **{name: (ibis.ifelse(counted, _mass(x.cell, met) * age, 0.0)).sum() for x, name in names.items()}
+    )
+    return _combined(result, more, list(names.values()), operator.add, 0.0)
+
+
+def _power(halves: Any) -> Any:
+    return (halves * _LN2).exp()
+
+
+_LN2 = 0.6931471805599453
+
+
+def _mass(cell: Cell, table: ir.Table) -> Any:
+    amount = table[c.VALUE].fill_null(0.0) if cell.kind == g.DECAY_SUM else ibis.literal(1.0, "float64")
+    return ibis.ifelse(_meets(cell.action, cell.valued, cell.low, cell.high, table), amount, 0.0)
+
+
+def _joined(
+    key: Key | None, cell: Cell, names: Mapping[Operand, str], log: _Log, labels: ir.Table,
+    codes: Mapping[str, ir.Table],
+) -> ir.Table:  # fmt: skip
+    """Different codes, or the newest amounts: each label with the events of its entity."""
+    events = log.all()
+    events = events.filter(_meets(cell.action, cell.valued, cell.low, cell.high, events))
+    if cell.what in (g.CATEGORY, g.PEOPLE):
+        facet = codes["category" if cell.what == g.CATEGORY else "people"]
+        (name,) = (column for column in facet.columns if column != c.ITEM_ID)
+        events = events.inner_join(facet.select(c.ITEM_ID, **{_CODE: facet[name].cast("string")}), c.ITEM_ID)
+    elif cell.what in (g.ITEM, g.USER):
+        of = events[c.ITEM_ID if cell.what == g.ITEM else c.USER_ID].cast("string")
+        events = events.mutate(**{_CODE: of})
+    if cell.kind == g.RING:
+        events = events.mutate(**{_AMOUNT: _ring_amount(cell, events)})
+    met = _met(key, events, labels)
+    now = met[f"{_LABEL}at_"]
+    counted = (met[_KNOWN] < now) & (met[_UNTIL].isnull() | (now <= met[_UNTIL]))
+    if cell.window_us:
+        counted = counted & (met[_AT] >= _start(now, cell))
+    met = met.filter(counted)
+    if cell.kind == g.RING:
+        newest_first = ibis.window(group_by=_LABEL, order_by=[ibis.desc(_AT), ibis.desc(_AMOUNT)])
+        met = met.mutate(**{_PLACE: ibis.row_number().over(newest_first)})
+        met = met.filter(met[_PLACE] < cell.size)
+    return met.group_by(_LABEL).aggregate(**{name: _figure(x, met) for x, name in names.items()})
+
+
+def _ring_amount(cell: Cell, table: ir.Table) -> Any:
+    if cell.what == g.VALUE:
+        return table[c.VALUE]
+    if cell.what == g.MEETS:
+        meets = _meets(cell.action_2, cell.valued_2, cell.low_2, cell.high_2, table)
+        return ibis.ifelse(meets, 1.0, 0.0)
+    # Which of two at one microsecond is the newer does not matter here but at the end of the ring.
+    return table[_CODE]
+
+
+def _figure(x: Operand, met: ir.Table) -> Any:
+    if x.cell.kind == g.DISTINCT or x.how == g.RING_DISTINCT:
+        return met[_CODE].nunique()
+    amount = met[_AMOUNT]
+    match x.how:
+        case g.RING_N:
+            return amount.count()
+        case g.RING_SUM:
+            return amount.sum()
+        case g.RING_MIN:
+            return amount.min()
+        case g.RING_MAX:
+            return amount.max()
+        case _:
+            return ibis.ifelse(amount.count() >= 2, amount.std(how="pop"), _nothing_real())
+
+
+def _told(x: Operand, column: Any) -> Any:
+    """An operand's column with what it is where no event was met."""
+    if x.cell.kind in (g.LAST, g.FIRST) or x.how in (g.RING_MIN, g.RING_MAX, g.RING_STD):
+        return column
+    return column.fill_null(0)
 
 
 def _microseconds(at: Any) -> Any:
@@ -70,132 +450,72 @@ def _microseconds(at: Any) -> Any:
 def _value(value: Any) -> Any:
     # Events travel as float32; a nan is no value.
     value = value.cast("float32").cast("float64")
-    return ibis.ifelse(value.isnan(), ibis.null("float64"), value)
+    return ibis.ifelse(value.isnan(), _nothing_real(), value)
 
 
-def _cells(entity: str, formulas: Mapping[Feature, Formula]) -> Sequence[Cell]:
-    if entity == "everybody":
-        return [x.cell for formula in formulas.values() for x in formula.g]
-    return [x.cell for feature, formula in formulas.items() if feature.entity == entity for x in formula.x]
-
-
-def _cell_table(
-    entity: Literal["user", "item", "everybody"] | str, cells: list[Cell], events: ir.Table, labels: ir.Table
-) -> ir.Table:
-    """The cells of one entity at every label: the label's id and an int64 column per cell."""
-
-    def key(table: ir.Table) -> Any:
-        if entity == "everybody":
-            return ibis.literal("")
-        return table[c.USER_ID if entity == "user" else c.ITEM_ID].cast("string")
-
-    # A measure is a cell without its window; each is summed once.
-    measures = {cell: cell._replace(window_us=0, hop_us=0) for cell in cells}
-    column = {measure: f"m{at}_" for at, measure in enumerate(dict.fromkeys(measures.values()))}
-    edges = {(0, 0): 0} | {
-        window: at + 1 for at, window in enumerate(sorted({(x.window_us, x.hop_us) for x in cells} - {(0, 0)}))
-    }
-    rows = [
-        events.select(
-            **{
-                _KEY: key(events),
-                _AT: events[_AT],
-                _IS_EVENT: ibis.literal(1, "int8"),
-                _EDGE: ibis.literal(0, "int16"),
-            },
-            **{c.LABEL_ID: ibis.null("int64")},
-            **{name: _amount(measure, events) for measure, name in column.items()},
-        )
-    ]
-    rows[0] = rows[0].filter(rows[0][_KEY].notnull())
-    for (length, hop), edge in edges.items():
-        moment = labels[_AT] - length
-        start = moment if hop == 0 else moment - ((moment % hop) + hop) % hop
-        rows.append(
-            labels.select(
-                **{_KEY: key(labels), _AT: start, _IS_EVENT: ibis.literal(0, "int8")},
-                **{_EDGE: ibis.literal(edge, "int16"), c.LABEL_ID: labels[c.LABEL_ID].cast("int64")},
-                **{name: _nothing(measure) for measure, name in column.items()},
-            )
-        )
-    union = ibis.union(*rows, distinct=False)
-    # At one microsecond the probes come first, so they see what lies strictly before.
-    so_far = ibis.window(group_by=_KEY, order_by=[_AT, _IS_EVENT], rows=(None, 0))
-    running = union.select(
-        _IS_EVENT,
-        _EDGE,
-        c.LABEL_ID,
-        **{
-            name: (union[name].sum() if measure.kind <= w.SQUARE else union[name].max()).over(so_far).cast("int64")
-            for measure, name in column.items()
-        },
-    )
-    probes = running.filter(running[_IS_EVENT] == 0)
-
-    def at_edge(name: str, edge: int) -> Any:
-        return probes[name].max(where=probes[_EDGE] == edge)
-
-    found = {}
-    for at, cell in enumerate(cells):
-        name = column[measures[cell]]
-        value = at_edge(name, 0)
-        if cell.window_us > 0:
-            value = value - at_edge(name, edges[cell.window_us, cell.hop_us])
-        found[f"{entity}_{at}_"] = value
-    return probes.group_by(c.LABEL_ID).aggregate(**found)
+def _nothing_real() -> Any:
+    return ibis.null("float64")
 
 
 def _nothing(measure: Cell) -> Any:
-    return ibis.literal(0, "int64") if measure.kind <= w.SQUARE else ibis.null("int64")
+    return ibis.null("int64") if measure.kind in (g.LAST, g.FIRST) else ibis.literal(0, "int64")
+
+
+def _meets(action: str | None, valued: bool, low: float, high: float, events: ir.Table) -> Any:
+    value, conditions = events[c.VALUE], [ibis.literal(True)]
+    if action is not None:
+        conditions.append((events[c.ACTION] == action).fill_null(False))
+    if valued:
+        conditions.append(value.notnull())
+        if low > -float("inf"):
+            conditions.append((value >= low).fill_null(False))
+        if high < float("inf"):
+            conditions.append((value <= high).fill_null(False))
+    return functools.reduce(operator.and_, conditions)
 
 
 def _amount(measure: Cell, events: ir.Table) -> Any:
     """What an event adds to a measure."""
-    value, conditions = events[c.VALUE], [ibis.literal(True)]
-    if measure.action is not None:
-        conditions.append((events[c.ACTION] == measure.action).fill_null(False))
-    if measure.valued:
-        conditions.append(value.notnull())
-        if measure.low > -float("inf"):
-            conditions.append((value >= measure.low).fill_null(False))
-        if measure.high < float("inf"):
-            conditions.append((value <= measure.high).fill_null(False))
-    meets = functools.reduce(operator.and_, conditions)
     match measure.kind:
-        case w.COUNT:
+        case g.COUNT:
             amount = ibis.literal(1, "int64")
-        case w.LAST:
+        case g.LAST:
             amount = events[_AT]
-        case w.FIRST:
+        case g.FIRST:
             amount = -events[_AT]
         case _:
-            limit = w.SUM_LIMIT if measure.kind == w.SUM else w.SQUARE_LIMIT
-            steps = ibis.greatest(ibis.least(value / measure.step + 0.5, limit), -limit).floor().cast("int64")
-            amount = (steps if measure.kind == w.SUM else steps * steps).fill_null(0)
+            limit = g.SUM_LIMIT if measure.kind == g.SUM else g.SQUARE_LIMIT
+            steps = events[c.VALUE] / measure.step + 0.5
+            whole = ibis.greatest(ibis.least(steps, limit), -limit).floor().cast("int64")
+            amount = (whole if measure.kind == g.SUM else whole * whole).fill_null(0)
+    meets = _meets(measure.action, measure.valued, measure.low, measure.high, events)
     return ibis.ifelse(meets, amount, _nothing(measure))
 
 
-def _finish(formula: Formula, x: Sequence[Any], g: Sequence[Any], now: Any) -> Any:
-    """`kernels.windows.finish` as an expression; null for nan."""
-    if formula.op in (w.SINCE_LAST, w.SINCE_FIRST):
-        since = now - x[0] if formula.op == w.SINCE_LAST else now + x[0]
-        return _real(since) / _real(w.DAY_US)
-    if formula.op == w.RATE:
-        days = ibis.greatest(_real(now + x[1]) / _real(w.DAY_US), 1.0)
+def _finish(formula: Formula, x: Sequence[Any], of_all: Sequence[Any], now: Any) -> Any:
+    """`kernels.aggregates.finish` as an expression; null for nan."""
+    if formula.op in (g.SINCE_LAST, g.SINCE_FIRST):
+        since = now - x[0] if formula.op == g.SINCE_LAST else now + x[0]
+        return _real(since) / _real(g.DAY_US)
+    if formula.op == g.RATE:
+        days = ibis.greatest(_real(now + x[1]) / _real(g.DAY_US), 1.0)
         return ibis.ifelse(x[0] > 0, _real(x[0]) / days, 0.0)
-    if formula.op == w.SHARE:
-        return _real(x[0]) / _positive(g[0])
-    if formula.op == w.STD:
+    if formula.op == g.SHARE:
+        return _real(x[0]) / _positive(of_all[0])
+    if formula.op == g.STD:
         n, mean = _positive(x[2]), _real(x[1]) / _positive(x[2])
         spread = ibis.greatest(_real(x[0]) / n - mean * mean, 0.0).sqrt() * formula.scale
-        return ibis.ifelse(x[2] >= 2, spread, ibis.null("float64"))
+        return ibis.ifelse(x[2] >= 2, spread, _nothing_real())
     top = _real(x[0]) * formula.scale
-    if formula.op == w.AMOUNT:
+    if formula.op == g.AMOUNT:
         return top
     plain = top / _positive(x[1])
     if formula.strength == 0.0:
         return plain
-    centre = _real(g[0]) * formula.scale / _positive(g[1]) if g else _real(formula.prior)
+    if of_all:
+        centre = _real(of_all[0]) * formula.scale / _positive(of_all[1])
+    else:
+        centre = _real(formula.prior)
     shrunk = (top + centre * formula.strength) / (_real(x[1]) + formula.strength)
     return ibis.coalesce(shrunk, plain)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from hashlib import blake2b
 
-__all__ = ["code64", "hash64", "normalised", "uniform"]
+__all__ = ["hash64", "normalised", "uniform"]
 
 
 def hash64(key: str, salt: str = "") -> int:
@@ -29,11 +29,3 @@ def uniform(key: str, salt: str = "") -> float:
 def normalised(text: str) -> str:
     """A text by which two spellings of one query are equal: NFKC, no case, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def code64(text: str | None) -> int:
-    """A signed 64-bit code of a text, as it stands; 0 for none. Of ten million texts, two share one in 3 of 10**6 sets."""
-    if not text:
-        return 0
-    code = hash64(text)
-    return code - 2**64 if code >= 2**63 else code
