@@ -101,14 +101,16 @@ def personalize(folder: Path) -> None:
 
 
 def dsjson(folder: Path) -> None:
+    rng = np.random.default_rng(4)
+    drawn = [(one, int(rng.choice(SLOTS, p=one.chances))) for one in shop()]
     _jsonl(
         folder / "log.dsjson",
         (
-            {"_label_cost": -1.0 if one.clicked == one.items[0] else 0.0, "_label_probability": one.chances[0],
-             "_label_Action": 1, "_labelIndex": 0, "Timestamp": _iso(one.at), "EventId": f"e{one.number}",
+            {"_label_cost": -1.0 if one.clicked == one.items[at] else 0.0, "_label_probability": one.chances[at],
+             "_label_Action": at + 1, "_labelIndex": at, "Timestamp": _iso(one.at), "EventId": f"e{one.number}",
              "a": [1, 2, 3, 4], "p": one.chances, "VWState": {"m": "m1"},
              "c": {"User": {"id": one.user}, "_multi": [{"_tag": item} for item in one.items]}}
-            for one in shop()
+            for one, at in drawn
         ),
     )  # fmt: skip
 

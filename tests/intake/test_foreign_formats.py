@@ -366,7 +366,7 @@ def test_open_bandit_rows_are_impressions_with_propensities_and_decisions():
         ("random-men-1-click", "click", "men:0", "1", "0.5"),
     ]
     assert events[0]["user_id"] == events[1]["user_id"], "who shares the anonymous features counts as one"
-    assert events[3]["context"]["user-item_affinity_1"] == "2.0"
+    assert events[3]["context"]["user-item_affinity_1"] == 2.0
     assert "user-item_affinity_0" not in events[3]["context"]
     made = foreign.decisions(FORMATS / "open_bandit")
     assert made.table.select(["policy_version", "offered", "chosen", "propensity", "reward"]).to_pylist() == [
@@ -374,6 +374,18 @@ def test_open_bandit_rows_are_impressions_with_propensities_and_decisions():
         for p, i, s, r in [("bts", "men:1", 0.87125, 0), ("random", "men:1", 0.5, 0), ("random", "men:0", 0.5, 1)]
     ]
     assert [item["item_id"] for item in rows_of(found, ITEMS)] == ["men:0", "men:1"]
+
+
+def test_what_was_offered_is_that_of_the_logs_own_campaign(tmp_path):
+    for campaign, items in (("men", 2), ("women", 3)):
+        folder = tmp_path / "bts" / campaign
+        folder.mkdir(parents=True)
+        log = (FORMATS / "open_bandit" / "bts" / "men" / "men.csv").read_text()
+        (folder / f"{campaign}.csv").write_text(log)
+        (folder / "item_context.csv").write_text("item_id,item_feature_0\n" + "".join(f"{n},x\n" for n in range(items)))
+    made = foreign.decisions(tmp_path)
+    assert made.table["offered"].to_pylist() == [["men:0", "men:1"], ["women:0", "women:1", "women:2"]]
+    assert len(rows_of(found_in(tmp_path), ITEMS)) == 5
 
 
 def test_one_open_bandit_log_alone():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from honeyguide.errors import DataError
 from honeyguide.intake import values
 from honeyguide.intake.foreign.base import Foreign
-from honeyguide.intake.quality import REASONS, fitted
+from honeyguide.intake.quality import Gate, fitted
 from honeyguide.intake.raw import Raw
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import DECISIONS, QUARANTINE
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Decisions", "gathered"]
 
 _NUMBERS = (c.POSITION, c.PROPENSITY, c.REWARD)
+_MOST_SLOTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +77,26 @@ def _judged(raw: Raw, now: int, untimed: int, seen: set[bytes]) -> tuple[pa.Tabl
     """A batch as typed decisions, its refused rows, and how many had no time."""
     import pyarrow as pa
 
-    table, n = raw.table, raw.table.num_rows
+    table, gate = raw.table, Gate(raw)
     when = values.times(table[c.HAPPENED_AT])
     without = np.cumsum(when.missing)
     us = np.where(when.missing, untimed + without, when.us)
-    reasons: list[tuple[str, npt.NDArray[np.bool_]]] = [
-        ("unreadable_time", when.unreadable),
-        ("time_in_future", us > now),
-        ("duplicate", _again(table, seen)),
-    ]
+    gate.refuse(when.unreadable, "unreadable_time")
+    gate.refuse(us > now, "time_in_future")
+    gate.refuse(_again(table, seen), "duplicate")
     columns: dict[str, pa.Array] = {name: table[name].combine_chunks() for name in table.column_names}
     columns[c.HAPPENED_AT] = pa.array(us)
     for name in _NUMBERS:
         read = values.numbers(table[name])
-        reasons.append(("unreadable_number", read.unreadable | read.not_finite))
+        gate.refuse(read.unreadable | read.not_finite, "unreadable_number")
         columns[name] = pa.array(read.values, from_pandas=True)
-    position = values.numbers(table[c.POSITION]).values
-    reasons.append(("position_out_of_range", ~((position >= 1) & (position <= 1_000_000) & (position % 1 == 0))))
-    code = np.full(n, "", dtype=object)
-    for reason, which in reasons:
-        code[which & (code == "")] = reason
-    kept = pa.array(np.flatnonzero(code == ""))
-    columns[c.POSITION] = pa.array(np.nan_to_num(position, nan=0, posinf=0, neginf=0).astype(np.int64))
+    slot = values.numbers(table[c.POSITION]).values
+    fine = (slot >= 1) & (slot <= _MOST_SLOTS) & (slot == np.round(slot))
+    gate.refuse(~fine, "position_out_of_range")
+    columns[c.POSITION] = pa.array(np.where(fine, slot, 0).astype(np.int32))
+    kept = pa.array(np.flatnonzero(gate.passing))
     decided = fitted(DECISIONS, {name: column.take(kept) for name, column in columns.items()}, len(kept))
-    return decided, _refused(raw, code, now), int(without[-1]) if n else 0
+    return decided, gate.quarantine(now, DECISIONS), int(without[-1]) if len(without) else 0
 
 
 def _again(table: pa.Table, seen: set[bytes]) -> npt.NDArray[np.bool_]:
@@ -116,33 +112,3 @@ def _again(table: pa.Table, seen: set[bytes]) -> npt.NDArray[np.bool_]:
         again[at] = digest in seen
         seen.add(digest)
     return again
-
-
-def _refused(raw: Raw, code: npt.NDArray[np.object_], now: int) -> pa.Table:
-    import pyarrow as pa
-
-    at = np.flatnonzero(code != "")
-    rows = values.objects(raw.table.take(pa.array(at))).fill_null("{}").to_pylist()
-    entries: Iterable[tuple[int, str, str, str]] = [
-        *(
-            (int(raw.row_number[row]), code[row], REASONS[code[row]], cells)
-            for row, cells in zip(at, rows, strict=True)
-        ),
-        *((line.row_number, "unparsed_line", line.detail, line.raw) for line in raw.refused),
-    ]
-    ordered = sorted(entries)
-    load = hashlib.sha256(f"{raw.path}\0{now}".encode()).hexdigest()[:16]
-    n = len(ordered)
-    return fitted(
-        QUARANTINE,
-        {
-            c.LOAD_ID: pa.array([load] * n, pa.string()),
-            c.SOURCE_FILE: pa.array([raw.path.name] * n, pa.string()),
-            c.ROW_NUMBER: pa.array([entry[0] for entry in ordered], pa.int64()),
-            c.REASON: pa.array([entry[1] for entry in ordered], pa.string()),
-            c.DETAIL: pa.array([entry[2] for entry in ordered], pa.string()),
-            c.RAW: pa.array([entry[3] for entry in ordered], pa.string()),
-            c.LOADED_AT: pa.array([now] * n, pa.int64()),
-        },
-        n,
-    )

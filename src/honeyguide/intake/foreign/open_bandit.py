@@ -46,7 +46,7 @@ def _role(head: Head) -> str | None:
 def _read(files: Sequence[File], rows: Rows) -> Iterator[Part]:
     logs = [file for file in files if file.role == "log"]
     contexts = [file for file in files if file.role != "log"]
-    offered = {log.path: _offered(log, contexts) for log in logs} if rows.want(DECISIONS) else {}
+    offered = {log.path: _offered(log, contexts, logs) for log in logs} if rows.want(DECISIONS) else {}
     seen: set[str] = set()
     for file in contexts:
         if not rows.want(ITEMS):
@@ -82,9 +82,9 @@ def _policy(path: Path) -> str:
 
 
 def _beside(context: File, logs: Sequence[File]) -> list[File]:
-    return [log for log in logs if log.path.parent == context.path.parent] or [
-        log for log in logs if len(logs) == 1 or log.path.parent == context.path.parent
-    ]
+    """The logs that an item context describes: those of its folder, or the only one there is."""
+    near = [log for log in logs if log.path.parent == context.path.parent]
+    return near or (list(logs) if len(logs) == 1 else [])
 
 
 def _campaign_of(context: File, logs: Sequence[File]) -> str:
@@ -92,10 +92,10 @@ def _campaign_of(context: File, logs: Sequence[File]) -> str:
     return _campaign(near[0].path) if near else context.path.parent.name
 
 
-def _offered(log: File, contexts: Sequence[File]) -> list[str] | None:
+def _offered(log: File, contexts: Sequence[File], logs: Sequence[File]) -> list[str] | None:
     """The ids of all items of a log's campaign, in the order of its item context."""
     for context in contexts:
-        if _campaign_of(context, [log]) == _campaign(log.path):
+        if log in _beside(context, logs):
             found = (record.fields for record in records(context.path, context.written))
             ids = [fields.get("item_id") for fields in found if fields is not None]
             return [f"{_campaign(log.path)}:{word(item)}" for item in dict.fromkeys(ids) if item is not None]
@@ -120,7 +120,7 @@ def _row(record: Any, file: File, offered: list[str] | None, rows: Rows) -> None
     features = [name for name in sorted(fields) if name.startswith("user_feature")]
     affinities = {name: fields[name] for name in fields if name.startswith(_AFFINITY)}
     context = {name: fields[name] for name in features}
-    context |= {name: value for name, value in affinities.items() if _is_something(value)}
+    context |= {name: value for name, value in map(_affinity, affinities.items()) if value != 0}
     known = {*_NEEDED, *features, *affinities, "column_1"}
     context |= {name: value for name, value in fields.items() if name not in known}
     item, clicked = word(fields.get("item_id")), _yes(fields.get("click"))
@@ -161,8 +161,12 @@ def _row(record: Any, file: File, offered: list[str] | None, rows: Rows) -> None
         rows.give(DECISIONS, record.number, shared | reward, context)
 
 
-def _is_something(value: Any) -> bool:
-    return word(value) not in (None, "0", "0.0")
+def _affinity(named: tuple[str, Any]) -> tuple[str, Any]:
+    """An affinity as a number, where it is one: most are 0."""
+    try:
+        return named[0], number(named[1], "")
+    except Unfit:
+        return named
 
 
 def _yes(value: Any) -> bool | None:
