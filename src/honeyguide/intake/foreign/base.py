@@ -44,12 +44,12 @@ class Importer:
 
 @dataclass(slots=True)
 class Foreign:
-    """An export of another tool. After `parts` is exhausted, `notes` says what could not be mapped."""
+    """An export of another tool; what of it was read to the end is in `notes`."""
 
     importer: Importer
     files: tuple[File, ...]
     strangers: tuple[Path, ...] = ()  # files beside them that are none of the format's
-    notes: list[str] = field(default_factory=list)
+    _said: dict[tuple[str, ...], list[str]] = field(default_factory=dict)  # tables read together -> their notes
 
     @property
     def path(self) -> Path:
@@ -87,11 +87,18 @@ class Foreign:
         for table, raw in self.importer.read(self.files, rows):
             if raw.rows_in:
                 yield table, raw
-        self.notes[:] = [f"Read as {self.name}: {', '.join(_told(self.files))}.", *rows.notes()]
+        self._said[tuple(sorted(rows.wanted))] = rows.notes()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was read as what, what could not be mapped (with counts), and what was decided; for a person."""
+        made = [f"Read as {self.name}: {', '.join(_told(self.files))}."]
+        made += dict.fromkeys(note for notes in self._said.values() for note in notes)
         if self.strangers:
             named = ", ".join(path.name for path in self.strangers[:5])
             more = f" and {len(self.strangers) - 5} more" if len(self.strangers) > 5 else ""
-            self.notes.append(f"Not read, as no part of a {self.name} export: {named}{more}.")
+            made.append(f"Not read, as no part of a {self.name} export: {named}{more}.")
+        return made
 
 
 @dataclass(slots=True)
