@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,19 @@ class Held:
         so_far = np.concatenate(self._rated)
         if len(so_far) >= _SCALE_ROWS:
             self.scale, self._rated = _rating_scale(so_far), None
+
+    def memory(self) -> dict[str, Any]:
+        """What the file has told, as JSON."""
+        readers = {name: reader.memory() for name, reader in self.readers.items()}
+        return {"times": readers, "scale": self.scale, "from_zero": self.from_zero}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Hold what another load of the same file's rows was told."""
+        self.readers = {name: values.TimeReader.remembering(one) for name, one in memory["times"].items()}
+        self.from_zero = memory["from_zero"]
+        if memory["scale"] is not None:
+            low, high = memory["scale"]
+            self.scale, self._rated = (low, high), None
 
     def notes(self, accepted: int) -> list[str]:
         """For a person, at the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -51,6 +51,7 @@ class Streamed:
     report: Report
     bare_items: pa.Table
     actions: dict[str, int]
+    told: dict[str, Any] = field(default_factory=dict)  # what the file told, as JSON, for another load of its rows
 
 
 def stream_events(
@@ -67,18 +68,20 @@ def stream_events(
     warns: Collection[str] = (),
     now: int,
     tell: Callable[[int], None] = lambda rows: None,
+    told: Mapping[str, Any] | None = None,
 ) -> Streamed:
     """Send a file's events (in the file's order) and its refused rows to their tables; memory does not grow with it.
 
     seen: the ids that are there already; the accepted ones are added. items: the ids that the catalog holds. warns:
-    reason codes that refuse nobody. tell: is told how many rows are through.
+    reason codes that refuse nobody. tell: is told how many rows are through. told: what another load of rows of the
+    same file was told (`Streamed.told`), to be held from the first row on; `mapping` goes before it.
 
     What only a whole file can tell (columns, the unit of times, whether the day or the month stands first, the ratings'
     scale, whether positions start at 0) is decided at the first batch that tells it, and held: rows that contradict it
     go to Quarantine. Raises DataError if the file or its columns are no good, or if a check refuses the load; what was
     sent by then must not be published.
     """
-    stream = _Stream(engine, source, mapping, items, unknown_item, checks, warns, now)
+    stream = _Stream(engine, source, mapping, items, unknown_item, checks, warns, now, told)
     with contextlib.closing(ahead(stream.batches())) as batches:
         for raw in batches:
             accepted, refused = stream.through(raw, seen)
@@ -101,6 +104,7 @@ class _Stream:
         checks: Sequence[BatchCheck],
         warns: Collection[str],
         now: int,
+        told: Mapping[str, Any] | None,
     ) -> None:
         import pyarrow as pa
 
@@ -110,9 +114,11 @@ class _Stream:
         self._items = items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
         self._strict = unknown_item == "quarantine"
         self._found: Detected | None = None
-        self._held = Held(now)
+        self._told, self._held = told, Held(now)
+        if told:
+            self._held.recall(told["held"])
         self._notes: list[str] = []
-        self._names: set[str] = set()
+        self._names: dict[str, None] = {}
         self._days: Counter[int] = Counter()
         self._actions: Counter[str] = Counter()
         self._bare: list[pa.Table] = []
@@ -153,15 +159,25 @@ class _Stream:
     def _columns_of(self, raw: Raw) -> Detected:
         names = set(raw.table.column_names)
         if self._found is None:
-            self._found, self._path = resolve(raw, EVENTS, self._mapping), raw.path
+            self._found, self._path = self._resolved(raw), raw.path
             self._held.settle = self._settle
-        elif names - self._names:
+        elif names - self._names.keys():
             fresh = [name for name in raw.table.column_names if name not in self._names]
             first = int(raw.row_number[0]) if len(raw.row_number) else self.tally.rows_in + 1
             self._notes.append(f"From about row {first:,} on also kept in {c.CONTEXT}: {', '.join(fresh[:20])}.")
-        self._names |= names
+        self._names |= dict.fromkeys(raw.table.column_names)
         self._held.notes_of_file = raw.notes
         return self._found
+
+    def _resolved(self, raw: Raw) -> Detected:
+        if not self._told:
+            return resolve(raw, EVENTS, self._mapping)
+        told = self._told
+        mapping = {column: told["mapping"][column] for column in EVENTS.columns if column in told["mapping"]}
+        mapping |= self._mapping or {}
+        how = {column: "as given" if column in (self._mapping or {}) else "as before" for column in mapping}
+        action = None if c.ACTION in mapping else told["default_action"]
+        return Detected(raw.format, mapping, (), action, dict(told["outcomes"]), how)
 
     def _whole(self, raw: Raw, found: Detected) -> Raw:
         """With every mapped column; a later part of a file may lack one."""
@@ -241,7 +257,14 @@ class _Stream:
                 if finding.severity == "refuse":
                     raise self._refused(finding.detail)
                 said.append(finding.detail)
-        return Streamed(replace(report, notes=(*report.notes, *said)), bare, dict(self._actions))
+        told = {
+            "columns": list(self._names),
+            "mapping": {str(ours): theirs for ours, theirs in self._found.mapping.items()},
+            "default_action": self._found.default_action,
+            "outcomes": dict(self._found.outcomes),
+            "held": self._held.memory(),
+        }
+        return Streamed(replace(report, notes=(*report.notes, *said)), bare, dict(self._actions), told)
 
     def _bare_items(self) -> pa.Table:
         import pyarrow as pa

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -197,6 +198,18 @@ class TimeReader:
         self._unit: str | None = None
         self._numeric: bool | None = None  # of a column of strings
         self.day_first = None
+
+    def memory(self) -> dict[str, Any]:
+        """What is held, as JSON, for another load of rows of the same file."""
+        return {"unit": self._unit, "numeric": self._numeric, "day_first": self.day_first}
+
+    @classmethod
+    def remembering(cls, memory: Mapping[str, Any]) -> TimeReader:
+        """A reader that holds what another one held; numbers may come as texts now."""
+        reader = cls()
+        reader._unit, reader.day_first = memory["unit"], memory["day_first"]
+        reader._numeric = True if memory["unit"] is not None else memory["numeric"]
+        return reader
 
     def read(self, column: pa.ChunkedArray) -> Times:
         """The next part."""
