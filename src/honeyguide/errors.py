@@ -56,6 +56,8 @@ class WorkspaceError(HoneyguideError):
 class BuildError(HoneyguideError):
     """A build that cannot be made or found. The build in service stays in service."""
 
+    http_status = 503
+
 
 class NotFoundError(HoneyguideError):
     """A person, item, surface or build that nobody knows."""

@@ -78,6 +78,7 @@ def test_an_event_comes_back_with_every_column() -> None:
         "event_id": "e1", "user_id": "u", "item_id": "i", "action": "click", "value": 4.5,
         "happened_at": NOW - 500_000, "known_at": NOW, "surface": "home", "request_id": "r", "session_id": "s",
         "experiment": None, "position": 3, "propensity": None, "query": "q", "context": '{"a":"b"}',
+        "corrects": None,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from honeyguide import __version__
-from honeyguide.cli import bench, data, ope, serving, workspace
+from honeyguide.cli import bench, data, log, ope, quarantine, serving, training, workspace
 from honeyguide.errors import HoneyguideError, RequestError
 
 __all__ = ["app", "main"]
@@ -26,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
-for commands in (workspace.app, ope.app, serving.app, bench.app):
+app.add_typer(quarantine.app, name="quarantine")
+for commands in (workspace.app, training.app, ope.app, serving.app, log.app, bench.app):
     app.add_typer(commands)
 
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from honeyguide import __version__
 from honeyguide.contracts import Interactions, Progress, TablesEngine
-from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.choice import EngineName, tables_engine
+from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import (
     StepResult,
     Steps,
@@ -39,14 +39,18 @@ from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.features.values import feature_values
-from honeyguide.flows.check import impressions, said
+from honeyguide.flows.card import describe, write_card
+from honeyguide.flows.check import said
+from honeyguide.flows.compact import compact
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
-from honeyguide.flows.data import Dataset, load
+from honeyguide.flows.data import Dataset, held_expression, load
 from honeyguide.flows.fit import Fitted, Learner, content
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
+from honeyguide.flows.showings import load_shown
 from honeyguide.intake.evidence import evidence
-from honeyguide.schema.tables import FEATURE_VALUES
+from honeyguide.schema import columns as c
+from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, QUARANTINE
 from honeyguide.slate.utility import UtilityWeights
 
 __all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
@@ -104,17 +108,22 @@ def engine_of(layout: Layout, config: WorkspaceConfig, named: EngineName | None 
 def prepare(
     layout: Layout, progress: Progress, config: WorkspaceConfig | None = None, *, engine: TablesEngine | None = None
 ) -> Prepared:
-    """Read configuration, tables and log; on the engine given (which stays open), else on the configured one."""
+    """Move the log into the tables and read them; on the engine given (which stays open), else on the configured one.
+
+    The caller holds the workspace's lock.
+    """
     config = config or WorkspaceConfig.load(layout.config)
     for spec in config.sources:
         load_plugin(spec.use)
     with ExitStack() as opened:
         tables = engine or opened.enter_context(engine_of(layout, config))
-        log = SqliteLog(layout.log) if layout.log.exists() else None
-        if log is not None:
-            opened.callback(log.close)
+        compact(layout, progress=progress)
         progress("tables", 0, 1)
-        data = load(layout, config, tables, log)
+        data = load(layout, config, tables)
+        lists = held_expression(tables, layout, IMPRESSIONS)
+        shown = load_shown(
+            tables, data.events, lists, data.interactions, data.users, data.catalog.items, config.heads, config.training
+        )
         progress("tables", 1, 1)
     features = features_of(config, data)
     for surface in config.surfaces.values():
@@ -123,7 +132,8 @@ def prepare(
     steps = Steps(layout.artifacts, lambda name, result: progress(name, int(result is not None), 1))
     learner = Learner(
         steps, config, data.catalog, data.segments, features,
-        catalog_key=fingerprint([data.snapshots.get("items"), data.log_offset, len(data.catalog)]),
+        catalog_key=data.catalog_key,
+        users=data.users, shown=shown,
     )  # fmt: skip
     return Prepared(layout, config, data, features, steps, learner)
 
@@ -176,6 +186,7 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
         folders["feature_values"] = _feature_values(prepared).folder
         folders["text"] = _text(prepared).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
+        folders["card"] = _card(prepared, fitted, tables).folder
         manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started)
         same = _same_as_current(layout, manifest)
         if same is not None:
@@ -190,14 +201,14 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
 
 def _evidence(prepared: Prepared, engine: TablesEngine) -> StepResult:
     """What the data supports, as `honeyguide check` says it."""
-    shown = impressions(prepared.layout)
+    shown = Snapshots(prepared.layout.tables).find(IMPRESSIONS.name)
 
     def make(folder: Path) -> None:
-        lists = None if shown is None else engine.table(shown)
+        lists = None if shown is None or not shown.rows else engine.parquet(shown.paths, IMPRESSIONS.name)
         found = said(evidence(engine, prepared.data.events, lists))
         (folder / "evidence.json").write_text(json.dumps(found))
 
-    inputs = {"data": prepared.data.fingerprint, "impressions": 0 if shown is None else shown.num_rows}
+    inputs = {"data": prepared.data.fingerprint, "impressions": "" if shown is None else shown.sha256}
     return prepared.steps.run("evidence", inputs, make)
 
 
@@ -267,6 +278,30 @@ def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
     return prepared.steps.run("vectors", inputs, make)
 
 
+def _card(prepared: Prepared, fitted: Fitted, engine: TablesEngine) -> StepResult:
+    data = prepared.data
+    held_back = Snapshots(prepared.layout.tables).find(QUARANTINE.name)
+
+    def make(folder: Path) -> None:
+        reasons: dict[str, int] = {}
+        if held_back is not None and held_back.rows:
+            rows = engine.parquet(held_back.paths, QUARANTINE.name)
+            counted = rows.group_by(c.REASON).aggregate(**{c.N: rows.count()}).order_by(c.REASON)
+            reasons = {row[c.REASON]: row[c.N] for row in engine.arrow(counted).to_pylist()}
+        card = describe(
+            data, prepared.features, prepared.config.heads, fitted.folders["training"], fitted.reports,
+            prepared.learner.refusals, reasons,
+        )  # fmt: skip
+        write_card(folder, card)
+
+    inputs = {
+        "data": data.fingerprint, "versions": data.versions, "training": fitted.folders["training"].name,
+        "ranker": fitted.folders["ranker"].name, "refused": prepared.learner.refusals,
+        "quarantine": "" if held_back is None else held_back.sha256,
+    }  # fmt: skip
+    return prepared.steps.run("card", inputs, make)
+
+
 def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
@@ -284,6 +319,8 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
         data={
             "fingerprint": data.fingerprint,
             "snapshots": data.snapshots,
+            "versions": data.versions,
+            "logs": data.logs,
             "events": len(data.interactions),
             "people": len(data.users),
             "items": len(data.catalog),
@@ -291,7 +328,7 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
             "first": _iso(int(data.interactions.at[0])),
             "last": _iso(int(data.interactions.at[-1])),
         },
-        log_offset=data.log_offset,
+        log_offset=max(data.logs.values(), default=0),
         blend=fitted.blend_config.model_dump(mode="json"),
         blend_report=msgspec.to_builtins(fitted.blend_report),
         ranks=msgspec.to_builtins(fitted.decisions),

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.choice import tables_engine
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.create import load_line, nothing_accepted
-from honeyguide.flows.data import events_expression, read_log
+from honeyguide.flows.data import held, held_expression
 from honeyguide.flows.layout import Layout
-from honeyguide.intake.events import impressions_from_log, load_events
+from honeyguide.intake.events import load_events
 from honeyguide.intake.evidence import Evidence, evidence
 from honeyguide.intake.importers import assigned
-from honeyguide.schema.tables import EVENTS, QUARANTINE
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS, QUARANTINE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,33 +61,22 @@ def _workspace(layout: Layout) -> dict[str, Any]:
     tables = Snapshots(layout.tables)
     loads = layout.root / "loads.json"
     with closing(tables_engine(WorkspaceConfig.load(layout.config).engine)) as engine:
-        events = events_expression(engine, tables, _payloads(layout.log, "event"))
+        events = held_expression(engine, layout, EVENTS)
         if events is None:
             events = engine.table(EVENTS.arrow().empty_table())
-        shown = impressions(layout)
-        found = evidence(engine, events, None if shown is None else engine.table(shown))
+        found = evidence(engine, events, held_expression(engine, layout, IMPRESSIONS))
     return {
         "target": str(layout.root),
         "loads": msgspec.json.decode(loads.read_bytes()) if loads.exists() else [],
-        "quarantined": tables.read(QUARANTINE.name).num_rows if tables.find(QUARANTINE.name) else 0,
+        "quarantined": tables.current(QUARANTINE.name).rows if tables.find(QUARANTINE.name) else 0,
         "evidence": said(found),
     }
 
 
 def impressions(layout: Layout) -> pa.Table | None:
     """What serving has shown so far, None before the first impression."""
-    payloads = _payloads(layout.impressions, "impression")
-    return impressions_from_log(payloads) if payloads else None
-
-
-def _payloads(path: Path, kind: str) -> list[bytes]:
-    if not path.exists():
-        return []
-    log = SqliteLog(path)
-    try:
-        return read_log(log, log.head()).get(kind, [])
-    finally:
-        log.close()
+    shown = held(layout, IMPRESSIONS)
+    return shown if shown.num_rows else None
 
 
 def said(found: Evidence) -> dict[str, Any]:

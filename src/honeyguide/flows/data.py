@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from honeyguide.contracts import I32, CatalogView, EventLog, Interactions, TablesEngine
-from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.engines.log.sqlite import SqliteLog
+from honeyguide.engines.tables.snapshot import Snapshot, Snapshots
+from honeyguide.engines.tables.writer import aligned
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import DataError
+from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.tables import PLACE, events_of, first_seen, in_schema, ordered
 from honeyguide.intake.catalog import bare_items, catalog_view, put_items
-from honeyguide.intake.events import from_log, interactions
+from honeyguide.intake.events import from_log, impressions_from_log, interactions
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import EVENTS, ITEMS, USERS, Table
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, USERS, Table
 from honeyguide.schema.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["Dataset", "Segments", "events_expression", "load", "read_log", "typed"]
+__all__ = ["Dataset", "Segments", "held", "held_expression", "load", "read_log", "typed"]
 
 _PAGE = 50_000
+_NEEDED = (
+    c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.ACTION, c.VALUE, c.HAPPENED_AT, c.KNOWN_AT, c.CORRECTS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,19 +68,27 @@ class Dataset:
     items: pa.Table
     users: Vocabulary
     segments: Segments
-    snapshots: dict[str, str]
-    log_offset: int
+    snapshots: dict[str, str]  # table -> hash of its content
+    versions: dict[str, str]  # table -> id of its version
+    logs: dict[str, int]  # log -> offset up to which it is in the data
+    folded: int  # records of the log that were folded in, and are in no version yet
 
     @property
     def fingerprint(self) -> str:
         """Changes when any row changes."""
-        return fingerprint({"snapshots": self.snapshots, "log": self.log_offset})
+        return fingerprint({"snapshots": self.snapshots, "log": self.logs if self.folded else {}})
+
+    @property
+    def catalog_key(self) -> str:
+        """Changes when an item changes."""
+        items = "\n".join(self.catalog.items.ids).encode()
+        since = self.logs if self.folded else {}
+        return fingerprint([self.snapshots.get(ITEMS.name), since, hashlib.blake2b(items, digest_size=16).hexdigest()])
 
 
-def read_log(log: EventLog, until: int) -> dict[str, list[bytes]]:
-    """Payloads by kind, in order, up to and including an offset."""
-    found: dict[str, list[bytes]] = {"event": [], "item": []}
-    after = 0
+def read_log(log: EventLog, after: int, until: int) -> dict[str, list[bytes]]:
+    """Payloads by kind, in order, of the records after an offset, up to and including another."""
+    found: dict[str, list[bytes]] = {"event": [], "item": [], "impression": []}
     while after < until:
         page = log.read(after, _PAGE)
         if not page:
@@ -82,6 +98,42 @@ def read_log(log: EventLog, until: int) -> dict[str, list[bytes]]:
                 found.setdefault(record.kind, []).append(record.payload)
         after = page[-1][0]
     return found
+
+
+def waiting(layout: Layout, tables: Snapshots, table: Table) -> list[bytes]:
+    """What the log holds of Events or Impressions and the table does not yet, in order."""
+    path = layout.impressions if table is IMPRESSIONS else layout.log
+    if not path.exists():
+        return []
+    with closing(SqliteLog(path)) as log:
+        kind = "impression" if table is IMPRESSIONS else "event"
+        return read_log(log, tables.offset(table.name, log.id), log.head())[kind]
+
+
+def held(layout: Layout, table: Table) -> pa.Table:
+    """All of Events or Impressions, the table's rows and then those that wait in the log."""
+    import pyarrow as pa
+
+    tables = Snapshots(layout.tables)
+    with layout.compacting(shared=True):
+        rows, payloads = typed(tables, table), waiting(layout, tables, table)
+    since = (impressions_from_log if table is IMPRESSIONS else from_log)(payloads)
+    return pa.concat_tables([rows, since]) if payloads else rows
+
+
+def held_expression(engine: TablesEngine, layout: Layout, table: Table) -> ir.Table | None:
+    """The same as an expression, each event once and with its place; None if there are no rows."""
+    tables = Snapshots(layout.tables)
+    with layout.compacting(shared=True):
+        current, payloads = tables.find(table.name), waiting(layout, tables, table)
+    if table is EVENTS:
+        return events_expression(engine, current, payloads)
+    parts = []
+    if current is not None and current.rows:
+        parts.append(in_schema(engine.parquet(current.paths, table.name), table))
+    if payloads:
+        parts.append(in_schema(engine.table(impressions_from_log(payloads), "log"), table))
+    return parts[0].union(parts[1], distinct=False) if len(parts) == 2 else parts[0] if parts else None
 
 
 def _segments(users: pa.Table, vocabulary: Vocabulary, by: Sequence[str]) -> Segments:
@@ -99,17 +151,16 @@ def _segments(users: pa.Table, vocabulary: Vocabulary, by: Sequence[str]) -> Seg
 def typed(tables: Snapshots, table: Table) -> pa.Table:
     """The newest snapshot under the schema's own types (a file does not keep which columns may be null); or no rows."""
     schema = table.arrow()
-    return tables.read(table.name).cast(schema) if tables.find(table.name) else schema.empty_table()
+    return aligned(tables.read(table.name), schema) if tables.find(table.name) else schema.empty_table()
 
 
-def events_expression(engine: TablesEngine, tables: Snapshots, payloads: Sequence[bytes]) -> ir.Table | None:
-    """Events of the newest snapshot and of the log since, each once, with their places; None if there are none."""
+def events_expression(engine: TablesEngine, current: Snapshot | None, payloads: Sequence[bytes]) -> ir.Table | None:
+    """Events of a version and of the log since, each once, with their places; None if there are none."""
     import pyarrow as pa
 
     parts: list[ir.Table | None] = [None, None]
-    if tables.find(EVENTS.name) and tables.current(EVENTS.name).rows:
-        files = tables.current(EVENTS.name).paths
-        parts[0] = in_schema(engine.parquet(files, EVENTS.name, numbered=PLACE), EVENTS)
+    if current is not None and current.rows:
+        parts[0] = in_schema(engine.parquet(current.paths, EVENTS.name, numbered=PLACE), EVENTS)
     if payloads:
         rows = from_log(payloads)
         placed = rows.append_column(PLACE, pa.array(np.arange(rows.num_rows)))
@@ -118,19 +169,27 @@ def events_expression(engine: TablesEngine, tables: Snapshots, payloads: Sequenc
 
 
 def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: EventLog | None = None) -> Dataset:
-    """The newest snapshots of Events, Items and Users with the log's events and item changes folded in."""
+    """The versions in force of Events, Items and Users; with a log, what waits there is folded in.
+
+    A build compacts first and gives no log: then the versions are exactly what it sees.
+    """
     import pyarrow as pa
 
     tables = Snapshots(layout.tables)
-    items, users = (typed(tables, table) for table in (ITEMS, USERS))
-    snapshots = {
-        name: tables.current(name).sha256 for name in (EVENTS.name, ITEMS.name, USERS.name) if tables.find(name)
-    }
-    offset = log.head() if log is not None else 0
-    since = read_log(log, offset) if log is not None else {"event": [], "item": []}
+    since: dict[str, list[bytes]] = {"event": [], "item": []}
+    with layout.compacting(shared=True):
+        found = {name: tables.find(name) for name in (EVENTS.name, ITEMS.name, USERS.name)}
+        current = {name: version for name, version in found.items() if version is not None}
+        logs = dict(current[EVENTS.name].logs) if EVENTS.name in current else {}
+        if log is not None:
+            done = {name: tables.offset(name, log.id) for name in (EVENTS.name, ITEMS.name)}
+            logs[log.id] = head = log.head()
+            for kind, name in (("event", EVENTS.name), ("item", ITEMS.name)):
+                since[kind] = read_log(log, done[name], head)[kind]
+        items, users = (typed(tables, table) for table in (ITEMS, USERS))
     if since["item"]:
         items = put_items(items, since["item"])
-    log_of_events = events_expression(engine, tables, since["event"])
+    log_of_events = events_expression(engine, current.get(EVENTS.name), since["event"])
     if log_of_events is None:
         raise DataError(
             expected=f"events in {layout.root}",
@@ -142,13 +201,18 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     newcomers = engine.arrow(first_seen(log_of_events, c.USER_ID, engine.table(users.select([c.USER_ID]))))
     people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
     catalog = catalog_view(items)
+    context = FeatureSet.from_config(config.features).context_keys if config.features else ()
+    columns = [*_NEEDED, c.CONTEXT] if context else list(_NEEDED)
+    rows = engine.arrow(ordered(log_of_events).select(*columns))
     return Dataset(
         events=log_of_events,
-        interactions=interactions(engine.arrow(ordered(log_of_events)), people, catalog.items, config.actions),
+        interactions=interactions(rows, people, catalog.items, config.actions, context),
         catalog=catalog,
         items=items,
         users=people,
         segments=_segments(users, people, config.segments.by),
-        snapshots=snapshots,
-        log_offset=offset,
+        snapshots={name: version.sha256 for name, version in current.items()},
+        versions={name: version.id for name, version in current.items()},
+        logs=logs,
+        folded=sum(map(len, since.values())),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from honeyguide.engines.tasks.steps import atomic_write
+from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import BuildError, WorkspaceError
 
 __all__ = ["FORMAT", "Layout"]
@@ -34,6 +37,16 @@ class Layout:
         return self.root / "tables"
 
     @property
+    def contracts(self) -> Path:
+        """What each table's loads must look like: a TOML file per table, for people to edit."""
+        return self.root / "contracts"
+
+    @property
+    def loads(self) -> Path:
+        """What each load brought: a JSON file per load and table."""
+        return self.root / "loads"
+
+    @property
     def log(self) -> Path:
         """The log of events and item changes that serving appends to."""
         return self.root / "log" / "events.sqlite"
@@ -52,6 +65,11 @@ class Layout:
     def builds(self) -> Path:
         """One manifest per build, and which one is in service."""
         return self.root / "builds"
+
+    @property
+    def retired(self) -> Path:
+        """Manifests of builds that may not be served again, each with its reason and date."""
+        return self.builds / "retired"
 
     @property
     def current(self) -> Path:
@@ -115,21 +133,56 @@ class Layout:
 
     def current_build(self) -> str:
         """Id of the build in service, or a BuildError."""
-        if not self.current.exists():
+        try:
+            return self.current.read_text().strip()
+        except FileNotFoundError as error:
+            retired = sorted(self.retired.glob("*.json"))
+            got = f"none in service: {self.why_retired(retired[-1].stem)}" if retired else "none yet"
             raise BuildError(
-                expected=f"a build in {self.root}", got="none yet", do=f"Run `honeyguide build {self.root}` first."
-            )
-        return self.current.read_text().strip()
+                expected=f"a build in {self.root}", got=got, do=f"Run `honeyguide build {self.root}` first."
+            ) from error
 
     def manifest(self, build_id: str) -> Path:
         """A build's manifest, or a BuildError that lists the builds there are."""
         path = self.builds / f"{build_id}.json"
         if not path.exists():
+            why = self.why_retired(build_id)
+            if why:
+                raise BuildError(
+                    expected="a build that may be served", got=why, do=f"Run `honeyguide build {self.root}`."
+                )
             known = ", ".join(self.build_ids()[-5:]) or "none"
             raise BuildError(
                 expected=f"a build of {self.root} (the newest: {known})", got=repr(build_id), do="Name one of these."
             )
         return path
+
+    @contextmanager
+    def compacting(self, *, shared: bool = False) -> Iterator[None]:
+        """A block in which nobody (`shared`: nobody else than such blocks) moves the log into the tables.
+
+        Shared, versions of several tables and the log are read as they belong together.
+        """
+        self.log.parent.mkdir(exist_ok=True)
+        with disk_errors(self.root), (self.log.parent / ".compacting").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+
+    def pinned(self, table: str) -> set[str]:
+        """Versions of a table that builds were made of, and that stay while the builds do."""
+        found = set()
+        for build_id in self.build_ids():
+            data = json.loads((self.builds / f"{build_id}.json").read_text())["data"]
+            found.add(data.get("versions", {}).get(table, ""))
+        return found - {""}
+
+    def why_retired(self, build_id: str) -> str:
+        """Why and when a build was retired, "" if it was not."""
+        path = self.retired / f"{build_id}.json"
+        if not path.exists():
+            return ""
+        told = json.loads(path.read_text())["retired"]
+        return f"{build_id} was retired on {told['at'][:10]} ({told['reason']})"
 
     def build_ids(self) -> list[str]:
         """All builds, oldest first (ids begin with their time)."""

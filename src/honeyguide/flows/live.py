@@ -8,33 +8,39 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from honeyguide.contracts import F32, CatalogView, EventLog
 from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.engines.tables.writer import aligned
 from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.flows.build import Manifest
 from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
-from honeyguide.flows.data import Segments
+from honeyguide.flows.data import Segments, typed
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import Composers, Pipeline, load_blend, load_sources, ranker_columns, serviceable
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
+from honeyguide.intake.values import objects
 from honeyguide.ranking.trees import TreesRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig
 from honeyguide.retrieval.lexical import LexicalSource
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import ITEMS
+from honeyguide.schema.tables import EVENTS, ITEMS
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import Item
-from honeyguide.serving.record import EVENT, ITEM, decode_event
+from honeyguide.serving.record import ERASE, EVENT, ITEM, decode_events
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
@@ -132,7 +138,9 @@ class Live:
         self.had = config.had_by_code(self.online.actions)
         self.applied = manifest.log_offset
         self._use_catalog(catalog)
-        self.catch_up()
+        with layout.compacting(shared=True):
+            self._take_tables()
+            self.catch_up()
         self.online.advance(self.now_us())  # windows move to the present now, not in somebody's request
         # Built once, on loading: describing reads every report, and pages ask for it often.
         self.description = self.describe()
@@ -144,7 +152,10 @@ class Live:
         return time.time_ns() // 1000 - int(self.config.clock.offset_s * 1e6)
 
     def catch_up(self) -> None:
-        """Apply what the log has brought since the last call; costs a microsecond when there is nothing."""
+        """Apply what the log has brought since the last call; costs a microsecond when there is nothing.
+
+        Raises TrimmedError if that is in the tables by now: then load the build anew.
+        """
         if self.log is None or self.log.head() <= self.applied:
             return
         while True:
@@ -153,21 +164,60 @@ class Live:
                 return
             self._apply_items([record.payload for _, record in page if record.kind == ITEM])
             self._apply_events([record.payload for _, record in page if record.kind == EVENT])
+            gone = [record.payload.decode() for _, record in page if record.kind == ERASE]
+            if gone:
+                self.forget(Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone))
             self.applied = page[-1][0]
 
-    def _apply_events(self, payloads: list[bytes]) -> None:
-        if not payloads:
+    def forget(self, user_ids: Iterable[str]) -> None:
+        """Drop what this process knows of people: their events, their place in the vocabulary, their segment."""
+        for user_id in user_ids:
+            row = self.users.row(user_id)
+            if row >= 0:
+                self.online.erase(row)
+                self.users.forget(user_id)
+                if row < len(self.segments.of_user):
+                    self.segments.of_user[row] = -1
+        self.description = self.describe()
+
+    def _take_tables(self) -> None:
+        """Apply what the tables got since the build: from the log, or loaded from files."""
+        versions, tables = self.manifest.data.get("versions"), Snapshots(self.layout.tables)
+        if versions is None or self.log is None:
             return
-        events = [decode_event(payload) for payload in payloads]
-        item = self.catalog.items.rows(event[c.ITEM_ID] for event in events)
-        user = np.array([self.users.add(event[c.USER_ID]) for event in events], np.int32)
-        action = np.array([self._actions.get(event[c.ACTION], -1) for event in events], np.int16)
-        value = np.array([np.nan if event[c.VALUE] is None else event[c.VALUE] for event in events], np.float32)
-        weight = np.array([self.config.actions.get(event[c.ACTION], 0.0) for event in events], np.float32)
-        at = np.array([event[c.HAPPENED_AT] for event in events], np.int64)
+        if tables.find(ITEMS.name) is not None:
+            self._apply_items(changed_items(tables, versions.get(ITEMS.name)))
+        columns = (c.USER_ID, c.ITEM_ID, c.ACTION, c.VALUE, c.HAPPENED_AT)
+        for rows in tables.since(EVENTS.name, versions[EVENTS.name], c.EVENT_ID, columns=columns):
+            users, items, actions, values = (rows[column].to_pylist() for column in columns[:-1])
+            self._apply(users, items, actions, values, rows[c.HAPPENED_AT].cast("int64").to_pylist())
+        self.applied = tables.offset(EVENTS.name, self.log.id)
+
+    def _apply_events(self, payloads: list[bytes]) -> None:
+        rows = decode_events(payloads)
+        self._apply(
+            [row.user_id for row in rows],
+            [row.item_id for row in rows],
+            [row.action for row in rows],
+            [row.value for row in rows],
+            [row.happened_at for row in rows],
+        )
+
+    def _apply(
+        self, users: list[str], items: list[str], actions: list[str], values: list[float | None], ats: list[int]
+    ) -> None:
+        if not users:
+            return
+        item = self.catalog.items.rows(items)
+        user = np.array([self.users.add(user_id) for user_id in users], np.int32)
+        action = np.array([self._actions.get(name, -1) for name in actions], np.int16)
+        value = np.array([np.nan if given is None else given for given in values], np.float32)
+        weight = np.array([self.config.actions.get(name, 0.0) for name in actions], np.float32)
+        at = np.array(ats, np.int64)
         known = item >= 0
-        user, item, action = user[known], item[known], action[known]
-        value, weight, at = value[known], weight[known], at[known]
+        if not known.all():
+            user, item, action = user[known], item[known], action[known]
+            value, weight, at = value[known], weight[known], at[known]
         self.online.ensure(len(self.users), len(self.catalog))
         self.online.apply_many(user, item, action, value, weight, at)
         liked = weight > 0
@@ -325,7 +375,29 @@ class Live:
         """A few people with a middling history, for pages that want somebody to show."""
         known = len(self.segments.of_user)  # those whom the build knew
         rows = np.linspace(0, max(known - 1, 0), 5).astype(int)
-        return [self.users.id(int(row)) for row in dict.fromkeys(rows.tolist())] if known else []
+        return (
+            [self.users.id(int(row)) for row in dict.fromkeys(rows.tolist()) if self.users.id(int(row))]
+            if known
+            else []
+        )
+
+
+def changed_items(tables: Snapshots, identity: str | None) -> list[bytes]:
+    """Rows of Items that an older version (None: an empty one) does not hold as they are, as payloads of the log."""
+    now = tables.current(ITEMS.name)
+    if identity == now.id:
+        return []
+    new = typed(tables, ITEMS)
+    old = ITEMS.arrow().empty_table() if identity is None else aligned(tables.read(ITEMS.name, identity), new.schema)
+    same = min(old.num_rows, new.num_rows)
+    told, before = objects(new), objects(old)
+    differs = np.ones(new.num_rows, np.bool_)
+    differs[:same] = pc.not_equal(told.slice(0, same), before.slice(0, same)).to_numpy(zero_copy_only=False)
+    payloads = []
+    for row in new.filter(pa.array(differs)).to_pylist():
+        row[c.KNOWN_AT] = round(row[c.KNOWN_AT].timestamp() * 1e6)
+        payloads.append(msgspec.msgpack.encode({key: value for key, value in row.items() if value is not None}))
+    return payloads
 
 
 def _load_segments(folder: Path) -> Segments:

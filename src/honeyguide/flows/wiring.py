@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec import structs
 
 from honeyguide.contracts import Appended, EventLog, Health
 from honeyguide.engines.log.sqlite import SqliteLog
-from honeyguide.errors import HoneyguideError, NotFoundError
+from honeyguide.engines.tables.snapshot import Snapshots
+from honeyguide.errors import BuildError, HoneyguideError, NotFoundError, TrimmedError
 from honeyguide.flows import answer
+from honeyguide.flows.compact import open_log
+from honeyguide.flows.compactor import Compactor
+from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
@@ -24,7 +29,6 @@ from honeyguide.schema.wire import (
     EventsRequest,
     Item,
     RecommendRequest,
-    RefusedEvent,
     SearchAnswer,
     SearchRequest,
     SuggestAnswer,
@@ -46,11 +50,14 @@ class Desk:
 
     def __init__(self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool) -> None:
         self._layout, self._log, self._impressions = layout, log, impressions
+        self._forgotten = Snapshots(layout.tables).forgotten
         self._live = _warm(Live(layout, log))
+        self._retired = ""
         self._quality = Quality(layout)
         self._next: Live | None = None
         self._refused = ""
         self._stop = threading.Event()
+        self._compactor = Compactor(layout, log) if watch and log is not None and impressions is not None else None
         self._watcher: threading.Thread | None = None
         if watch:
             self._watcher = threading.Thread(target=self._watch, name="honeyguide-builds", daemon=True)
@@ -60,7 +67,9 @@ class Desk:
 
     def recommend(self, request: RecommendRequest) -> Answer:
         """A slate; logged, unless the request says not to."""
-        live = self._current()
+        live = self._answering()
+        if request.user_id is not None and self._is_forgotten(live, request.user_id):
+            request = structs.replace(request, user_id=None)
         answered = answer.recommend(live, request)
         if request.log and self._impressions is not None:
             self._impressions.append([impression_record(request, answered, live.now_us())])
@@ -68,7 +77,9 @@ class Desk:
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Hits; logged, unless the request says not to."""
-        live = self._current()
+        live = self._answering()
+        if request.user_id is not None and self._is_forgotten(live, request.user_id):
+            request = structs.replace(request, user_id=None)
         found = answer.search(live, request)
         if request.log and self._impressions is not None:
             self._impressions.append([impression_record(request, found, live.now_us())])
@@ -76,27 +87,36 @@ class Desk:
 
     def suggest(self, prefix: str, k: int) -> SuggestAnswer:
         """Completions of what was typed so far."""
-        return SuggestAnswer(prefix, self._current().suggester.suggest(prefix, k))
+        return SuggestAnswer(prefix, self._answering().suggester.suggest(prefix, k))
 
     # ----------------------------------------------------------------------------------------------- the ring
 
     def record(self, batch: EventsRequest) -> Future[EventsAnswer]:
         """Log events; resolves when they are on disk, and so seen by the next answer of any process."""
         live = self._current()
-        known = live.catalog.items
-        strange = [i for i, event in enumerate(batch.events) if event.item_id not in known]
-        asked = [i for i in range(len(batch.events)) if i not in set(strange)] if strange else None
-        part = batch if asked is None else EventsRequest([batch.events[i] for i in asked])
-        records, refused = event_records(part, live.now_us())
-        if asked is not None:
-            refused = [RefusedEvent(asked[one.index], one.reason, one.detail) for one in refused]
-            refused += [
-                RefusedEvent(i, "unknown_item", f"{batch.events[i].item_id!r} is not in the catalog") for i in strange
-            ]
-            refused.sort(key=lambda one: one.index)
+        records, refused = event_records(batch, live.now_us(), refuse=self._at_the_door(live, batch))
         return self._appended(records, lambda done: EventsAnswer(
             len(records) - len(done.duplicates), len(done.duplicates), refused
         ))  # fmt: skip
+
+    def _at_the_door(self, live: Live, batch: EventsRequest) -> dict[int, tuple[str, str]]:
+        """Events, by their place, that enter no log whatever else they hold: of unknown items, of people erased."""
+        events = batch.events
+        items, people = live.catalog.items, live.users
+        refuse = {
+            i: ("unknown_item", f"{event.item_id!r} is not in the catalog")
+            for i, event in enumerate(events)
+            if event.item_id not in items
+        }
+        if self._forgotten:
+            gone = self._forgotten.among({event.user_id for event in events if event.user_id not in people})
+            if gone:
+                said = "this person was erased; `honeyguide forget --allow-return` lets them come back"
+                refuse |= {i: ("forgotten", said) for i, event in enumerate(events) if event.user_id in gone}
+        return refuse
+
+    def _is_forgotten(self, live: Live, user_id: str) -> bool:
+        return user_id not in live.users and self._forgotten.date(user_id) is not None
 
     def item(self, item_id: str) -> Item:
         """One item of the catalog, as it is now."""
@@ -138,7 +158,13 @@ class Desk:
     def health(self) -> Health:
         """Ready when a build is loaded."""
         live = self._current()
+        if self._retired:
+            return Health(False, "", f"{self._retired}: run `honeyguide build`")
         return Health(True, live.build_id, self._refused or f"{len(live.catalog):,} items, {len(live.users):,} people")
+
+    def tick(self) -> None:
+        """Once a second: what came is applied, and who was erased is dropped, though nobody asks."""
+        self._current()
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline per surface."""
@@ -163,6 +189,8 @@ class Desk:
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
+        if self._compactor is not None:
+            self._compactor.close()
         for log in (self._log, self._impressions):
             if log is not None:
                 log.close()
@@ -173,15 +201,28 @@ class Desk:
         fresh = self._next
         if fresh is not None:
             self._live, self._next = fresh, None
-        self._live.catch_up()
+        try:
+            self._live.catch_up()
+        except TrimmedError:
+            # This process slept through a compaction: what it missed is in the tables.
+            self._live = Live(self._layout, self._log)
         return self._live
+
+    def _answering(self) -> Live:
+        live = self._current()
+        if self._retired:
+            raise BuildError(expected="a build that may be served", got=self._retired, do="Run `honeyguide build`.")
+        return live
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
             try:
+                self._retired = self._layout.why_retired(self._live.build_id) if self._next is None else ""
+                if self._compactor is not None:
+                    self._compactor.look()
                 if self._layout.current_build() != self._live.build_id and self._next is None:
                     self._next = _warm(Live(self._layout, self._log))
-                    self._refused = ""
+                    self._refused = self._retired = ""
                     _logger.info("a new build is in service", build=self._next.build_id)
             except HoneyguideError as error:
                 # The build that is loaded stays in service; readiness tells why the new one is not.
@@ -210,7 +251,8 @@ def open_desk(workspace: str, *, writable: bool = True, watch: bool = True) -> D
     """The answerer of a workspace. Read-only, it leaves no trace: nothing is logged, nothing can be recorded."""
     layout = Layout.open(Path(workspace))
     layout.current_build()
+    config = WorkspaceConfig.load(layout.config)
     if writable:
-        return Desk(layout, SqliteLog(layout.log), SqliteLog(layout.impressions), watch=watch)
-    log = SqliteLog(layout.log) if layout.log.exists() else None
+        return Desk(layout, open_log(layout.log, config), open_log(layout.impressions, config), watch=watch)
+    log = open_log(layout.log, config) if layout.log.exists() else None
     return Desk(layout, log, None, watch=watch)

@@ -52,6 +52,13 @@ class Vocabulary:
             self._ids.append(key)
         return row
 
+    def forget(self, key: str) -> int:
+        """Take an id out, so that nobody finds its row any more; the row stays, nameless. Returns it, -1 if unknown."""
+        row = self._rows.pop(key, -1)
+        if row >= 0:
+            self._ids[row] = ""
+        return row
+
     def save(self, path: Path) -> None:
         """Write the ids as one JSON array."""
         import msgspec

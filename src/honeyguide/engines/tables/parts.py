@@ -39,6 +39,7 @@ __all__ = [
     "file_rows",
     "file_schema",
     "in_order",
+    "overlap",
     "span",
     "write_part",
 ]
@@ -74,6 +75,14 @@ def span(day: str) -> tuple[int, int]:
         year, month = int(day[:4]), int(day[5:])
         return first, first + calendar.monthrange(year, month)[1] * _DAY_US
     return first, first + (_DAY_US if len(day) == 10 else _HOUR_US)
+
+
+def overlap(one: Part, other: Part) -> bool:
+    """Whether the periods of two parts have a moment in common; a part without a day is of all time."""
+    if not one.day or not other.day:
+        return True
+    (first, end), (other_first, other_end) = span(one.day), span(other.day)
+    return first < other_end and other_first < end
 
 
 def in_order(days: Counter[str]) -> list[str]:
@@ -223,7 +232,7 @@ def file_schema(path: Path) -> pa.Schema:
     import pyarrow.parquet as pq
 
     try:
-        return pa.schema([pa.field(f.name, plain_type(f.type)) for f in pq.read_schema(path)])
+        return pa.schema([pa.field(f.name, plain_type(f.type), f.nullable) for f in pq.read_schema(path)])
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(path, error) from error
 

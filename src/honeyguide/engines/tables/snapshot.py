@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,18 @@ from honeyguide.contracts import TablesEngine
 from honeyguide.engines.tables.arrow import published, refusals
 from honeyguide.engines.tables.content import content_hash
 from honeyguide.engines.tables.forgotten import Forgotten
-from honeyguide.engines.tables.parts import Part, file_rows, file_schema
-from honeyguide.engines.tables.writer import PartWriter, is_abandoned, sync
+from honeyguide.engines.tables.parts import (
+    Cursor,
+    Part,
+    days_of,
+    file_rows,
+    file_schema,
+    in_order,
+    overlap,
+    span,
+    write_part,
+)
+from honeyguide.engines.tables.writer import PartWriter, aligned, is_abandoned, sync
 from honeyguide.errors import DataError, NotFoundError
 from honeyguide.schema.columns import HAPPENED_AT
 from honeyguide.schema.tables import TABLES
@@ -134,10 +145,48 @@ class Snapshots:
         finally:
             writer.close()
 
-    def rewrite(self, name: str, parts: tuple[Part, ...], logs: Mapping[str, int] | None = None) -> Snapshot:
-        """Put in force a version of these parts, some of the version in force; the caller holds `locked`."""
-        current = self.current(name)
-        return self._put_in_force(name, current, parts, current.schema, current.by_day, logs)
+    @contextmanager
+    def rewriting(self, name: str, *, logs: Mapping[str, int] | None = None) -> Iterator[Rewriting]:
+        """Put a version in force whose parts are some of those there were, some of them with fewer or other rows.
+
+        What the block neither keeps nor puts is dropped. Other writers wait from the start of the block to its end.
+        logs: as `appender`; a version in which no row is gone is put in force only with them.
+        """
+        with self.locked(name):
+            current = self.current(name)
+            declared = TABLES.get(name)
+            day = (declared.day if declared is not None else None) or HAPPENED_AT
+            rewriting = Rewriting(self.folder / name, current, day)
+            yield rewriting
+            if rewriting.gone or logs:
+                self._put_in_force(name, current, rewriting.parts(), current.schema, current.by_day, logs)
+
+    def offset(self, name: str, log_id: str) -> int:
+        """Up to which offset of a log the version in force holds what the log brought; 0 if nothing."""
+        current = self.find(name)
+        return 0 if current is None else current.logs.get(log_id, 0)
+
+    def since(
+        self, name: str, identity: str, key: str, *, columns: Collection[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Rows of the version in force whose `key` is not in an older version; only parts that differ are read."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        old, new = self.version(name, identity).parts, self.current(name).parts
+        shared = {part.path.name for part in old} & {part.path.name for part in new}
+        changed = [part for part in old if part.path.name not in shared]
+        wanted = None if columns is None else [str(one) for one in {*columns, key}]
+        for part in new:
+            if part.path.name in shared:
+                continue
+            before = [one.path for one in changed if overlap(one, part)]
+            keys = [rows[key] for rows in file_rows(before, [str(key)])]
+            known = pa.chunked_array(keys, pa.string()).combine_chunks() if keys else pa.array([], pa.string())
+            for rows in file_rows([part.path], wanted):
+                fresh = rows.filter(pc.invert(pc.is_in(rows[key], value_set=known)))
+                if fresh.num_rows:
+                    yield fresh
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -278,6 +327,53 @@ class Snapshots:
     def _put(self, path: Path, text: str) -> None:
         with published(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+class Rewriting:
+    """What becomes of the parts of a version, see `Snapshots.rewriting`."""
+
+    def __init__(self, place: Path, current: Snapshot, day: str) -> None:
+        self._place, self._current, self._day = place, current, day
+        self.had = current.parts
+        self.gone = current.rows
+        """Rows that are in no part kept or put."""
+        self._parts: list[Part] = []
+        self._months: set[str] = set()
+
+    def keep(self, part: Part) -> None:
+        """Leave a part as it is."""
+        self._parts.append(part)
+        self.gone -= part.rows
+
+    def put(self, part: Part, rows: Iterable[pa.Table]) -> None:
+        """Put these rows, the part's or some of them and in its order, in the part's place."""
+        schema = file_schema(part.path)
+        made = write_part(self._place, part.day, (aligned(table, schema) for table in rows), schema)
+        self._months.add(part.day[:7])
+        if made.rows:
+            self._parts.append(made)
+        self.gone -= made.rows
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the new version, in the periods that so many rows have."""
+        parts = list(self._parts)
+        for month in sorted(self._months - {""}):
+            mine = [part for part in parts if part.day[:7] == month]
+            days: Counter[str] = Counter()
+            for part in mine:
+                days.update(days_of(part, self._day))
+            periods = in_order(days)
+            if any(part.day not in periods for part in mine):
+                parts = [part for part in parts if part not in mine] + self._regrouped(mine, periods)
+        if not parts:
+            return (write_part(self._place, "", [], file_schema(self.had[0].path)),)
+        return tuple(sorted(parts, key=lambda part: part.day)) if self._current.by_day else tuple(parts)
+
+    def _regrouped(self, parts: list[Part], periods: list[str]) -> list[Part]:
+        schema = file_schema(parts[0].path)
+        cursor = Cursor((aligned(table, schema) for table in file_rows(part.path for part in parts)), self._day)
+        made = [write_part(self._place, period, cursor.until(span(period)[1]), schema) for period in periods]
+        return [part for part in made if part.rows]
 
 
 def _names(columns: Collection[str] | None) -> list[str] | None:
