@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 __all__ = [
     "bench",
     "built",
+    "card",
     "checked",
     "created",
     "datasets",
     "doctor",
     "evaluated",
+    "exported",
     "fetched",
     "pipeline",
     "progress",
     "rolled_back",
     "slate",
     "table",
+    "views",
 ]
 
 # A pipe has no width of its own: tables that are read by `less` or kept in a file should not be cut at 80 columns.
@@ -195,6 +198,32 @@ def built(report: Mapping[str, Any], *, as_json: bool) -> None:
     return out.print(f"\nIn service: [bold]{report['build_id']}[/] ({report['seconds']:.1f} s)")
 
 
+def card(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """The dataset card of a build: Markdown, laid out on a terminal."""
+    from honeyguide.flows.card import markdown
+
+    if as_json:
+        return emit_json(found)
+    text = f"{markdown(found)}\nBuild {found['build_id']}.\n"
+    if not sys.stdout.isatty():
+        sys.stdout.write(text)
+        return None
+    from rich.markdown import Markdown
+
+    return out.print(Markdown(text))
+
+
+def exported(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """What an export wrote."""
+    if as_json:
+        return emit_json(report)
+    grid = _grid(f"Exported to {report['out']}", ("table", "rows", "MB", "file"), right=("rows", "MB"))
+    for row in report["tables"]:
+        grid.add_row(row["table"], f"{row['rows']:,}", f"{row['bytes'] / 1e6:.1f}", escape(row["file"]))
+    out.print(grid)
+    return out.print("Columns, types and units: README.md beside them.")
+
+
 def rolled_back(report: Mapping[str, Any], *, as_json: bool) -> None:
     """`rollback`."""
     if as_json:
@@ -312,6 +341,20 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
         shown = "-" if share is None else f"{share:.1%}"
         grid.add_row(*(escape(feature[key]) for key in ("name", "entity", "meaning", "window")), shown)
     return out.print(grid)
+
+
+def views(listing: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """`sql --views`."""
+    if as_json:
+        return emit_json(listing)
+    for view in listing:
+        out.print(f"\n[bold yellow]{escape(view['name'])}[/]  {escape(view['meaning'])}")
+        grid = _grid("", ["column", "type", "meaning"])
+        for column in view["columns"]:
+            unit = f" [{column['unit']}]" if column["unit"] else ""
+            grid.add_row(escape(column["name"]), escape(column["dtype"] + unit), escape(column["meaning"]))
+        out.print(grid)
+    return None
 
 
 def table(data: pa.Table, *, limit: int, as_json: bool) -> None:
