@@ -277,6 +277,6 @@ def _logged_events(layout: Layout) -> pa.Table:
         return EVENTS.arrow().empty_table()
     log = SqliteLog(layout.log)
     try:
-        return from_log(read_log(log, log.head()).get("event", []))
+        return from_log(read_log(log, 0, log.head()).get("event", []))
     finally:
         log.close()

@@ -19,6 +19,7 @@ __all__ = ["BENCHMARKS", "run"]
 BENCHMARKS: dict[str, str] = {
     "serve": "a request of each surface over HTTP",
     "evaluate": "a million lists judged",
+    "ope": "whether off-policy intervals hold, and what the checks of a log catch",
 }
 """Name of each benchmark (and of its module here) and what it measures."""
 
