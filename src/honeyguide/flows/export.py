@@ -22,7 +22,7 @@ from honeyguide.flows.data import held_expression, typed
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.tables import PLACE, in_schema, ordered
-from honeyguide.flows.training import label_column
+from honeyguide.flows.training import FIXED, label_column
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import EVENTS, FEATURE_VALUES, IMPRESSIONS, ITEMS, TABLES, TRAINING_SET
@@ -38,7 +38,6 @@ __all__ = ["export"]
 _ROW_GROUP = 131_072
 _OWN = (TRAINING_SET.name, FEATURE_VALUES.name)  # made by a build
 _ASKED = (EVENTS.name, IMPRESSIONS.name)  # the tables' rows and those that wait in the log
-_SAMPLED = (c.REQUEST_ID, c.GROUP_ID, c.ORIGIN, c.SAMPLING_RATE)
 
 
 def export(folder: Path, out: Path, tables: Sequence[str] = (), *, progress: Progress | None = None) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def _columns(name: str, manifest: Manifest, path: Path) -> Sequence[Column]:
     heads = WorkspaceConfig.of_build(manifest.config).heads
     said = {one.name: f"{one.meaning} ({one.window})" for one in FeatureSet.from_config(manifest.features).explain()}
     labels = {label_column(head.name): head for head in heads}
-    declared = {str(column): column for column in (*table.columns, *_SAMPLED)}
+    declared = {str(column): column for column in FIXED}
     found = []
     for column in pq.read_schema(path).names:
         if column in declared:

@@ -31,7 +31,7 @@ from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import Lesson, ask
 from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
 from honeyguide.flows.showings import Shown
-from honeyguide.flows.training import Material, assemble, read_rows, write_training_set
+from honeyguide.flows.training import Material, assemble, check_names, read_rows, write_training_set
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import compare
 from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
@@ -280,6 +280,8 @@ class Learner:
             full=full, asked=asked, shown=self._shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
             moments=len(asked), requests=REQUESTS, held_out_from=int(lesson.moments.at[learnt].max(initial=0)),
         )  # fmt: skip
+
+        check_names(material.columns, config.heads)
 
         def make(folder: Path) -> None:
             if config.heads:

@@ -29,9 +29,21 @@ from honeyguide.schema.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SAMPLING", "Material", "assemble", "label_column", "read_rows", "read_sampling", "write_training_set"]
+__all__ = [
+    "FIXED",
+    "SAMPLING",
+    "Material",
+    "assemble",
+    "check_names",
+    "label_column",
+    "read_rows",
+    "read_sampling",
+    "write_training_set",
+]
 
 SAMPLING = "sampling.json"
+FIXED: tuple[c.Column, ...] = (*TRAINING_SET.columns, c.REQUEST_ID, c.GROUP_ID, c.ORIGIN, c.SAMPLING_RATE)
+"""The columns of every training set, before those of its heads and features."""
 OUTCOMES = 60_000
 """Events (or slots) that probability heads are learnt from, at most."""
 _ROW_GROUP = 65_536
@@ -192,6 +204,17 @@ def label_column(head: str) -> str:
     return f"{c.LABEL}_{head}"
 
 
+def check_names(columns: Sequence[str], heads: Sequence[HeadConfig]) -> None:
+    """ConfigError if a feature is named like another column of the training set."""
+    twice = set(columns) & {*FIXED, *(label_column(head.name) for head in heads)}
+    if twice:
+        raise ConfigError(
+            expected="features that are named like no other column of the training set",
+            got=", ".join(sorted(twice)),
+            do="Rename them in [[features]].",
+        )
+
+
 def write_training_set(
     folder: Path, sample: Sample, told: dict[str, Any], columns: Sequence[str], heads: Sequence[HeadConfig],
     users: Vocabulary, items: Vocabulary, shown: Shown | None,
@@ -214,13 +237,6 @@ def write_training_set(
     }
     for column, head in enumerate(heads):
         made[label_column(head.name)] = pa.array(rows.labels[:, column], from_pandas=True)
-    twice = [name for name in columns if name in made]
-    if twice:
-        raise ConfigError(
-            expected="features that are named like no other column of the training set",
-            got=", ".join(twice),
-            do="Rename them in [[features]].",
-        )
     for column, name in enumerate(columns):
         made[name] = pa.array(np.ascontiguousarray(rows.features[:, column]), from_pandas=True)
     path = folder / f"{TRAINING_SET.name}.parquet"
