@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from honeyguide import __version__
-from honeyguide.cli import bench, data, log, ope, quarantine, serving, training, workspace
+from honeyguide.cli import bench, data, load, log, ope, quarantine, report, serving, training, workspace
 from honeyguide.errors import HoneyguideError, RequestError
 
 __all__ = ["app", "main"]
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
-for commands in (workspace.app, training.app, ope.app, serving.app, log.app, bench.app):
+for commands in (workspace.app, load.app, training.app, ope.app, report.app, serving.app, log.app, bench.app):
     app.add_typer(commands)
 
 

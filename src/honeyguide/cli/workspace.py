@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from honeyguide.cli.common import Dir, Json, Map, examples
+from honeyguide.errors import RequestError
 
 __all__ = ["app"]
 
@@ -31,7 +32,9 @@ class Engine(StrEnum):
 )
 def init(
     folder: Dir,
-    events: Annotated[Path, typer.Option(help="Parquet, CSV or RecBole file: who did what, when.")],
+    events: Annotated[
+        Path | None, typer.Option(help="Parquet, CSV, JSON lines or another tool's export: who did what, when.")
+    ] = None,
     items: Annotated[
         Path | None, typer.Option(help="The catalog. Without it, bare items are made of the events.")
     ] = None,
@@ -170,18 +173,32 @@ def explain(folder: Dir, as_json: Json = False) -> None:
     render.pipeline(run(folder), as_json=as_json)
 
 
-@app.command(epilog=examples('honeyguide sql shop "select action, count(*) from events group by 1"'))
+@app.command(
+    epilog=examples(
+        'honeyguide sql shop "select action, count(*) from events group by 1"',
+        'honeyguide sql shop "select * from retention where grain = \'week\'"',
+        "honeyguide sql shop --views",
+    )
+)
 def sql(
     folder: Dir,
-    query: Annotated[str, typer.Argument(help="One SELECT over the workspace's tables.")],
+    query: Annotated[str | None, typer.Argument(help="One SELECT over the workspace's tables and views.")] = None,
+    views: Annotated[bool, typer.Option("--views", help="List the views, with the meaning of each column.")] = False,
     limit: Annotated[int, typer.Option(help="Rows to print.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """SQL over all tables of the workspace."""
+    """SQL over all tables of the workspace, and over views of sessions, funnels, retention, catalog health, ..."""
     from honeyguide.flows import render
     from honeyguide.flows.operate import sql as run
+    from honeyguide.flows.operate import views as listed
 
-    render.table(run(folder, query), limit=limit, as_json=as_json)
+    if views == (query is not None):
+        got = "both" if views else "neither"
+        raise RequestError(expected="a query or --views", got=got, do="See `honeyguide sql --help`.")
+    if query is None:
+        render.views(listed(folder), as_json=as_json)
+    else:
+        render.table(run(folder, query), limit=limit, as_json=as_json)
 
 
 @app.command(epilog=examples("honeyguide doctor", "honeyguide doctor shop"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,12 +16,11 @@ from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
-from honeyguide.flows.create import load_line, nothing_accepted
 from honeyguide.flows.data import held, held_expression
-from honeyguide.flows.layout import Layout
-from honeyguide.intake.events import load_events
+from honeyguide.flows.layout import CONFIG, Layout
+from honeyguide.flows.load import Sources, bring, load_line
+from honeyguide.flows.load_records import records
 from honeyguide.intake.evidence import Evidence, evidence
-from honeyguide.intake.importers import assigned
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS, QUARANTINE
 
 if TYPE_CHECKING:
@@ -38,28 +38,36 @@ def check(target: Path, *, mapping: Mapping[str, str] | None = None) -> dict[str
             got="nothing there",
             do="Check the path, or run `honeyguide init`.",
         )
-    if not target.is_dir():
+    if not (target / CONFIG).is_file():
         return _file(target, mapping)
     if mapping:
         raise RequestError(
-            expected="a mapping with a file only", got=f"the workspace {target}", do="Give it to `honeyguide init`."
+            expected="a mapping with a file only",
+            got=f"the workspace {target}",
+            do="Give it to `honeyguide init` or `load`.",
         )
     return _workspace(Layout.open(target))
 
 
 def _file(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Any]:
-    (given,) = assigned([(path, EVENTS)], mapping)
-    with DuckDBTables() as engine:
-        load = load_events(engine, path, mapping=given, now=time.time_ns() // 1000)
-        if not load.events.num_rows:
-            raise nothing_accepted(load)
-        found = evidence(engine, engine.table(load.events))
-    return {"target": str(path), "loads": [load_line(load.report)], "evidence": said(found)}
+    """A file or an export, loaded into tables that last as long as this takes."""
+    sources = Sources.of(path, mapping=mapping)
+    with TemporaryDirectory(prefix="honeyguide-check-") as folder, DuckDBTables() as engine:
+        layout = Layout.create(folder)
+        brought = bring(
+            layout, engine, sources, now=time.time_ns() // 1000, tell=lambda what, done, total: None, some=True
+        )
+        found = evidence(engine, engine.parquet(Snapshots(layout.tables).paths(EVENTS.name), EVENTS.name))
+    return {
+        "target": str(path),
+        "loads": [load_line(report) for report in brought.reports],
+        "evidence": said(found),
+        "notes": brought.notes,
+    }
 
 
 def _workspace(layout: Layout) -> dict[str, Any]:
     tables = Snapshots(layout.tables)
-    loads = layout.root / "loads.json"
     with closing(tables_engine(WorkspaceConfig.load(layout.config).engine)) as engine:
         events = held_expression(engine, layout, EVENTS)
         if events is None:
@@ -67,10 +75,23 @@ def _workspace(layout: Layout) -> dict[str, Any]:
         found = evidence(engine, events, held_expression(engine, layout, IMPRESSIONS))
     return {
         "target": str(layout.root),
-        "loads": msgspec.json.decode(loads.read_bytes()) if loads.exists() else [],
+        "loads": _loads(layout),
         "quarantined": tables.current(QUARANTINE.name).rows if tables.find(QUARANTINE.name) else 0,
         "evidence": said(found),
     }
+
+
+def _loads(layout: Layout) -> list[dict[str, Any]]:
+    """Every load there was, oldest first."""
+    old = layout.root / "loads.json"  # how earlier versions remembered their one load
+    before = msgspec.json.decode(old.read_bytes()) if old.exists() else []
+    return before + [
+        {
+            "load_id": one.load_id, "at": one.at, "table": one.table, "file": one.file, "rows_in": one.rows_in,
+            "accepted": one.accepted, "quarantined": one.quarantined, "reasons": dict(one.reasons),
+        }
+        for one in records(layout)
+    ]  # fmt: skip
 
 
 def impressions(layout: Layout) -> pa.Table | None:

@@ -35,6 +35,7 @@ __all__ = [
     "fetched",
     "pipeline",
     "progress",
+    "reported",
     "rolled_back",
     "slate",
     "table",
@@ -154,6 +155,16 @@ def created(report: Mapping[str, Any], *, as_json: bool) -> None:
     out.print(grid)
     out.print(_loads(report["loads"]))
     _evidence(report["evidence"])
+    for note in report["notes"]:
+        out.print(f"  [dim]{escape(note)}[/]")
+    return out.print(f"\nNext: [bold]honeyguide build {escape(report['workspace'])}[/]")
+
+
+def loaded(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`load`."""
+    if as_json:
+        return emit_json(report)
+    out.print(_loads(report["loads"]))
     for note in report["notes"]:
         out.print(f"  [dim]{escape(note)}[/]")
     return out.print(f"\nNext: [bold]honeyguide build {escape(report['workspace'])}[/]")
@@ -341,6 +352,20 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
         shown = "-" if share is None else f"{share:.1%}"
         grid.add_row(*(escape(feature[key]) for key in ("name", "entity", "meaning", "window")), shown)
     return out.print(grid)
+
+
+def reported(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """`report`."""
+    if as_json:
+        return emit_json(report)
+    out.print(
+        f"[bold]{escape(report['path'])}[/]: {report['queries']} queries, {report['empty']} without rows, "
+        f"{report['failed']} failed, {report['seconds']:.1f} s"
+    )
+    for one in report["sections"]:
+        if one["error"]:
+            out.print(f"  [red]✗[/] {escape(one['name'])}: {escape(one['error'])}")
+    return None
 
 
 def views(listing: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,17 @@ from honeyguide.contracts import CatalogView, Ragged, TablesEngine
 from honeyguide.intake import values
 from honeyguide.intake.files import Raw, RawFile, read
 from honeyguide.intake.importers import Detected, resolve
-from honeyguide.intake.quality import MAX_ID_LENGTH, Gate, Report, Tally, fitted, gate_times
+from honeyguide.intake.quality import (
+    MAX_ID_LENGTH,
+    BatchCheck,
+    Gate,
+    Report,
+    Tally,
+    concluded,
+    fitted,
+    gate_times,
+    judge,
+)
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
 from honeyguide.schema.tables import ITEMS, USERS, Table
@@ -34,6 +44,7 @@ __all__ = [
     "load_items",
     "load_users",
     "put_items",
+    "put_rows",
     "start_of_year_us",
     "wire_items",
 ]
@@ -64,17 +75,27 @@ Source = Path | RawFile | Iterable[Raw]
 
 
 def load_items(
-    engine: TablesEngine, source: Source, *, mapping: Mapping[Column, str] | None = None, now: int
+    engine: TablesEngine,
+    source: Source,
+    *,
+    mapping: Mapping[Column, str] | None = None,
+    had: pa.Table | None = None,
+    checks: Sequence[BatchCheck] = (),
+    warns: Collection[str] = (),
+    now: int,
 ) -> ItemsLoad:
     """Read a file of items through the gate; columns that are none of ours go to `attributes`.
 
     Of several rows with one id the newest stays (by `known_at` if the file has it, else the last). Without a time
     column a fact counts as known from the start of the item's year, else from 1970: say `known_at` if it was learnt
     later, or training reads the future.
+
+    had: the catalog so far. A row that says of an item what is known already is a duplicate, one with an older
+    `known_at` is superseded; any other takes its place, but for the columns that the file does not have.
     """
     raw = read(source)
     found = resolve(raw, ITEMS, mapping)
-    gate, notes = Gate(raw), list[str]()
+    gate, notes = Gate(raw, warns), list[str]()
     columns: dict[str, pa.Array] = {c.ITEM_ID: _id(gate, found, c.ITEM_ID, "missing_item")}
     for column in (c.TITLE, c.DESCRIPTION, c.COUNTRY, c.LANGUAGE, c.IMAGE_URL):
         if column in found.mapping:
@@ -88,22 +109,29 @@ def load_items(
     columns[c.ATTRIBUTES] = _attributes(gate, found, notes)
     columns[c.AVAILABLE] = _available(gate, found)
     columns[c.KNOWN_AT] = _known_at(gate, found, columns.get(c.YEAR), now, notes)
-    return ItemsLoad(*_newest(engine, gate, found, ITEMS, columns, now, notes))
+    return ItemsLoad(*_newest(engine, gate, found, ITEMS, columns, now, notes, had, checks))
 
 
 def load_users(
-    engine: TablesEngine, source: Source, *, mapping: Mapping[Column, str] | None = None, now: int
+    engine: TablesEngine,
+    source: Source,
+    *,
+    mapping: Mapping[Column, str] | None = None,
+    had: pa.Table | None = None,
+    checks: Sequence[BatchCheck] = (),
+    warns: Collection[str] = (),
+    now: int,
 ) -> UsersLoad:
     """Read a file of people through the gate; all columns but the id go to `attributes`. Else as `load_items`."""
     raw = read(source)
     found = resolve(raw, USERS, mapping)
-    gate, notes = Gate(raw), list[str]()
+    gate, notes = Gate(raw, warns), list[str]()
     columns: dict[str, pa.Array] = {
         c.USER_ID: _id(gate, found, c.USER_ID, "missing_user"),
         c.ATTRIBUTES: _attributes(gate, found, notes),
     }
     columns[c.KNOWN_AT] = _known_at(gate, found, None, now, notes)
-    return UsersLoad(*_newest(engine, gate, found, USERS, columns, now, notes))
+    return UsersLoad(*_newest(engine, gate, found, USERS, columns, now, notes, had, checks))
 
 
 def _id(gate: Gate, found: Detected, column: Column, code: str) -> pa.Array:
@@ -199,6 +227,8 @@ def _newest(
     columns: Mapping[str, pa.Array],
     now: int,
     notes: list[str],
+    had: pa.Table | None,
+    checks: Sequence[BatchCheck],
 ) -> tuple[pa.Table, pa.Table, Report]:
     """One row per id: the newest. The same row again is a duplicate, another one is superseded."""
     import ibis
@@ -206,6 +236,8 @@ def _newest(
     import pyarrow.compute as pc
 
     (key,) = table.key
+    rows = np.flatnonzero(gate.passing)
+    judge(checks, gate, rows, _rows_of(table, columns, rows), table)
     rows = np.flatnonzero(gate.passing)
     at = pa.array(rows)
     keyed = engine.table(
@@ -220,14 +252,71 @@ def _newest(
         older, newer = pa.array(rows[beaten]), pa.array(winner[beaten])
         same = pc.fill_null(pc.equal(content.take(older), content.take(newer)), False).to_numpy(zero_copy_only=False)
         for code, which in (("duplicate", rows[beaten][same]), ("superseded", rows[beaten])):
-            mask = np.zeros(gate.raw.table.num_rows, bool)
-            mask[which] = True
-            gate.refuse(mask, code)
-    kept = pa.array(np.flatnonzero(gate.passing))
-    loaded = fitted(table, {name: array.take(kept) for name, array in columns.items()}, len(kept))
+            gate.refuse(_mask(gate, which), code)
+    kept = np.flatnonzero(gate.passing)
+    loaded = _rows_of(table, columns, kept)
+    if had is not None:
+        loaded, same, older = _beside(table, loaded, had, _told(found, columns))
+        gate.refuse(_mask(gate, kept[same]), "duplicate")
+        gate.refuse(_mask(gate, kept[older]), "superseded")
     quarantine, tally = gate.quarantine(now, table), Tally()
     tally.add(gate, quarantine)
-    return loaded, quarantine, tally.report(table, gate.raw.path, found, now, notes)
+    return loaded, quarantine, concluded(checks, tally.report(table, gate.raw.path, found, now, notes), table, {})
+
+
+def _rows_of(table: Table, columns: Mapping[str, pa.Array], rows: npt.NDArray[np.int64]) -> pa.Table:
+    import pyarrow as pa
+
+    at = pa.array(rows)
+    return fitted(table, {name: array.take(at) for name, array in columns.items()}, len(rows))
+
+
+def _mask(gate: Gate, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(gate.raw.table.num_rows, bool)
+    mask[rows] = True
+    return mask
+
+
+def _told(found: Detected, columns: Mapping[str, pa.Array]) -> frozenset[str]:
+    """The columns that a file has something to say of."""
+    made_up = {c.AVAILABLE, c.KNOWN_AT} - found.mapping.keys()
+    return frozenset(name for name, array in columns.items() if name not in made_up and array.null_count < len(array))
+
+
+def _beside(
+    table: Table, came: pa.Table, had: pa.Table, told: frozenset[str]
+) -> tuple[pa.Table, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows that are news to a table, whole; which rows say what it knows already; which are older than that."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    (key,) = table.key
+    place = pc.index_in(came[key].combine_chunks(), value_set=had[key].combine_chunks())
+    known = place.is_valid().to_numpy(zero_copy_only=False)
+    before = fitted(table, {name: had[name].combine_chunks().take(place) for name in had.column_names}, came.num_rows)
+    texts = [values.objects(rows.select(sorted(told))) for rows in (came, before)]
+    alike = pc.fill_null(pc.equal(*(pc.fill_null(text, "") for text in texts)), False).to_numpy(zero_copy_only=False)
+    older = np.zeros(came.num_rows, bool)
+    if c.KNOWN_AT in told:
+        older = pc.fill_null(pc.less(came[c.KNOWN_AT], before[c.KNOWN_AT]), False).to_numpy()
+    merged = [came[name] if name in told else pc.coalesce(before[name], came[name]) for name in came.column_names]
+    news = ~known | ~(alike | older)
+    rows = pa.table(merged, schema=came.schema).filter(pa.array(news))
+    return rows, np.flatnonzero(known & alike), np.flatnonzero(known & older & ~alike)
+
+
+def put_rows(table: Table, had: pa.Table, came: pa.Table) -> pa.Table:
+    """Rows put into a table by id: in the place of those it has, so that rows keep their numbers, else behind."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    (key,) = table.key
+    place = pc.index_in(came[key].combine_chunks(), value_set=had[key].combine_chunks())
+    known = place.is_valid().to_numpy(zero_copy_only=False)
+    order = np.arange(had.num_rows)
+    order[pc.drop_null(place).to_numpy().astype(np.int64)] = had.num_rows + np.flatnonzero(known)
+    order = np.concatenate([order, had.num_rows + np.flatnonzero(~known)])
+    return pa.concat_tables([had, came]).take(pa.array(order)).combine_chunks()
 
 
 def bare_items(events: pa.Table, known: pa.ChunkedArray | None) -> pa.Table:

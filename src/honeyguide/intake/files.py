@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROKEN", "AsWritten", "Format", "Lines", "Raw", "RawFile", "RefusedLine", "json_lines", "marked", "open_raw",
-    "read", "unmarked",
+    "read", "rows_about", "rows_of", "unmarked",
 ]  # fmt: skip
 
 _SAMPLE_BYTES = 262_144
@@ -85,6 +85,15 @@ def read(source: Path | RawFile | Iterable[Raw], *, sample: bool = False) -> Raw
     if isinstance(file, Iterable):
         return _together(list(file))
     return file.sample() if sample else _together(list(rows_of(file)))
+
+
+def rows_about(file: RawFile) -> int:
+    """How many rows a file holds, roughly (0: nobody knows); for progress."""
+    if isinstance(file, ParquetParts):
+        return file.rows
+    if isinstance(file, Delimited | JsonLines) and file.head:
+        return int(file.path.stat().st_size / len(file.head) * max(1, file.head.count(b"\n")))
+    return 0
 
 
 def rows_of(file: RawFile) -> Iterator[Raw]:

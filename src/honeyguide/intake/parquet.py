@@ -31,6 +31,7 @@ class ParquetParts:
 
     path: Path
     parts: list[Path]
+    rows: int = field(init=False)  # as their footers promise
     _schema: Any = field(init=False)  # of all parts, as their columns are handed out
     _notes: list[str] = field(init=False)
 
@@ -40,8 +41,10 @@ class ParquetParts:
 
         with self._refusals():
             schemas = []
+            self.rows = 0
             for part in self.parts:
                 with pq.ParquetFile(part) as file:
+                    self.rows += file.metadata.num_rows
                     schemas.append(_readable(file.schema_arrow.empty_table())[0].schema)
             merged = schemas[0] if len(schemas) == 1 else pa.unify_schemas(schemas, promote_options="permissive")
         keep = [column for column in merged if not column.name.startswith(_INDEX)]

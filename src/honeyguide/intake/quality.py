@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "MAX_ID_LENGTH", "REASONS", "BatchCheck", "Finding", "Gate", "Report", "Severity", "Tally", "Totals", "fitted",
-    "gate_times", "good_times", "load_id", "meaning",
+    "MAX_ID_LENGTH", "REASONS", "BatchCheck", "Finding", "Gate", "Report", "Severity", "Tally", "Totals", "concluded",
+    "fitted", "gate_times", "good_times", "judge", "load_id", "meaning",
 ]  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
@@ -217,6 +217,39 @@ class Tally:
             load_id(path, now),
             dict(self.warned),
         )
+
+
+def judge(checks: Sequence[BatchCheck], gate: Gate, rows: npt.NDArray[np.int64], typed: pa.Table, table: Table) -> None:
+    """Let checks refuse rows of a batch; `typed` are its rows `rows`. Raises DataError if one refuses the load."""
+    for check in checks:
+        for finding in check.batch(typed):
+            if finding.severity == "refuse" and np.any(finding.rows):
+                raise _broken_contract(gate.raw.path, table, finding.detail)
+            which = np.zeros(len(gate.passing), bool)
+            which[rows] = finding.rows
+            if finding.severity == "quarantine":
+                gate.refuse(which, finding.reason, finding.detail)
+            elif finding.severity == "warn":
+                gate.warned[finding.reason] += int((which & gate.passing).sum())
+
+
+def concluded(checks: Sequence[BatchCheck], report: Report, table: Table, rows_per_day: Mapping[int, int]) -> Report:
+    """The report with what checks say of the load as a whole. Raises DataError if one refuses it."""
+    said: list[str] = []
+    for check in checks:
+        for finding in check.finish(Totals(report, rows_per_day)):
+            if finding.severity == "refuse":
+                raise _broken_contract(Path(report.source_file), table, finding.detail)
+            said.append(finding.detail)
+    return replace(report, notes=(*report.notes, *said))
+
+
+def _broken_contract(path: Path, table: Table, detail: str) -> DataError:
+    return DataError(
+        expected=f"a load of {path} that keeps the contract of {table.name}",
+        got=detail.rstrip("."),
+        do="Nothing was loaded: mend the file, or edit the contract.",
+    )
 
 
 def load_id(path: Path, now: int) -> str:

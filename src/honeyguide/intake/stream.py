@@ -19,7 +19,7 @@ from honeyguide.intake.ahead import ahead
 from honeyguide.intake.files import Raw, RawFile, open_raw, rows_of
 from honeyguide.intake.importers import Detected, resolve
 from honeyguide.intake.laws import Held, identities, laws, longer, outcomes
-from honeyguide.intake.quality import MAX_ID_LENGTH, BatchCheck, Gate, Report, Tally, Totals, fitted
+from honeyguide.intake.quality import MAX_ID_LENGTH, BatchCheck, Gate, Report, Tally, concluded, fitted, judge
 from honeyguide.intake.seen import Seen
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
@@ -51,6 +51,7 @@ class Streamed:
     report: Report
     bare_items: pa.Table
     actions: dict[str, int]
+    days: dict[int, int]  # accepted events by day since 1970
     told: dict[str, Any] = field(default_factory=dict)  # what the file told, as JSON, for another load of its rows
 
 
@@ -141,7 +142,7 @@ class _Stream:
         identities(self._engine, gate, columns)
         gate.refuse(longer(columns[c.EVENT_ID], MAX_ID_LENGTH), "id_too_long")
         rows = np.flatnonzero(gate.passing)
-        self._judge(gate, rows, _typed(columns, rows))
+        judge(self._checks, gate, rows, _typed(columns, rows), EVENTS)
         again = seen.admit(columns[c.EVENT_ID], gate.passing)
         gate.refuse(again, "duplicate")
         rows = np.flatnonzero(gate.passing)
@@ -202,25 +203,6 @@ class _Stream:
             ):
                 return
 
-    def _judge(self, gate: Gate, rows: npt.NDArray[np.int64], typed: pa.Table) -> None:
-        for check in self._checks:
-            for finding in check.batch(typed):
-                if finding.severity == "refuse" and np.any(finding.rows):
-                    raise self._refused(finding.detail)
-                which = np.zeros(len(gate.passing), bool)
-                which[rows] = finding.rows
-                if finding.severity == "quarantine":
-                    gate.refuse(which, finding.reason, finding.detail)
-                elif finding.severity == "warn":
-                    gate.warned[finding.reason] += int((which & gate.passing).sum())
-
-    def _refused(self, detail: str) -> DataError:
-        return DataError(
-            expected=f"a load of {self._path} that keeps the contract of {EVENTS.name}",
-            got=detail.rstrip("."),
-            do="Nothing was loaded: mend the file, or edit the contract.",
-        )
-
     def _count(self, events: pa.Table) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -251,12 +233,8 @@ class _Stream:
         if bare.num_rows:
             notes.append(f"{bare.num_rows:,} items are in the events but not in the catalog: added without facts.")
         report = self.tally.report(EVENTS, self._path, self._found, self._now, notes)
-        said: list[str] = []
-        for check in self._checks:
-            for finding in check.finish(Totals(report, dict(self._days))):
-                if finding.severity == "refuse":
-                    raise self._refused(finding.detail)
-                said.append(finding.detail)
+        days = dict(self._days)
+        report = concluded(self._checks, report, EVENTS, days)
         told = {
             "columns": list(self._names),
             "mapping": {str(ours): theirs for ours, theirs in self._found.mapping.items()},
@@ -264,7 +242,7 @@ class _Stream:
             "outcomes": dict(self._found.outcomes),
             "held": self._held.memory(),
         }
-        return Streamed(replace(report, notes=(*report.notes, *said)), bare, dict(self._actions), told)
+        return Streamed(report, bare, dict(self._actions), days, told)
 
     def _bare_items(self) -> pa.Table:
         import pyarrow as pa
