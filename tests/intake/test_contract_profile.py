@@ -239,7 +239,7 @@ def test_impressions_are_no_actions() -> None:
     assert check.bots == []
 
 
-def check_bots(severity: str, bots: frozenset[str] = frozenset()) -> tuple[ContractCheck, int]:
+def check_bots(severity: str, bots: dict[str, list[int]] | None = None) -> tuple[ContractCheck, int]:
     rule = BotRule(per_minute=10, per_hour=100, severity=severity)  # type: ignore[arg-type]
     check = ContractCheck(EVENTS, TableContract(table="events", bots=rule), now_us=START + DAY_US, bots=bots)
     users = ["bot", "person"] * 5 + ["bot"] * 40
@@ -253,13 +253,14 @@ def check_bots(severity: str, bots: frozenset[str] = frozenset()) -> tuple[Contr
 
 def test_a_bot_is_told_or_held_back() -> None:
     check, held = check_bots("warn")
-    assert (held, check.bots_to_hold) == (0, frozenset())
+    assert (held, check.bots_to_hold) == (0, {})
     assert [(one.code, one.severity) for one in check.breaches] == [("bot", "warn")]
     assert "'bot' (45, 45)" in check.breaches[0].detail
     check, held = check_bots("quarantine")
-    assert (held, check.bots_to_hold) == (0, {"bot"})
+    assert (held, check.bots_to_hold) == (0, {"bot": [45, 45]})
     check, held = check_bots("quarantine", check.bots_to_hold)  # the second run over the same load
-    assert (held, check.bots_to_hold) == (45, frozenset())
+    assert (held, check.bots_to_hold) == (45, {})
+    assert check.held_bots == {"bot": [45, 45]}
     check, _ = check_bots("refuse")
     assert [one.severity for one in check.breaches] == ["refuse"]
 

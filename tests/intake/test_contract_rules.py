@@ -215,14 +215,14 @@ def first(rows: list[dict[str, Any]], **given: Any) -> TableContract:
 ROWS = [
     {c.ACTION: action, c.VALUE: float(n % 5 + 1), c.SURFACE: "home" if n % 2 else None, c.POSITION: n % 10 + 1,
      c.HAPPENED_AT: NOW - (n + 1) * 3_600_000_000}
-    for n, action in enumerate(["view", "click"] * 50)
+    for n, action in enumerate(["view", "rating"] * 50)
 ]  # fmt: skip
 
 
 def test_what_the_first_load_suggests() -> None:
     rules = first(ROWS, kinds={"user_id": "text"}, has_catalog=True)
     action, value = rules.columns[c.ACTION], rules.columns[c.VALUE]
-    assert action.values == ValuesRule(allowed=("click", "view"))
+    assert action.values == ValuesRule(allowed=("rating", "view"))
     assert value.range == RangeRule(low=1, high=5)
     assert value.nulls == NullRule(tolerated_share=0.01)
     assert rules.columns[c.SURFACE].nulls is None  # half empty already: no promise

@@ -19,7 +19,7 @@ from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed, waiting
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load_records import opened, settled
+from honeyguide.flows.load_records import of_file, opened, settled
 from honeyguide.intake.catalog import load_items, load_users, put_rows
 from honeyguide.intake.contract_check import ContractCheck
 from honeyguide.intake.dates import ACCEPTED
@@ -205,6 +205,7 @@ class _Load:
         self.brought = Brought(notes=list(sources.notes))
         self.checks: dict[str, ContractCheck] = {}
         self.kinds: dict[str, dict[str, str]] = {}
+        self.written: dict[str, dict[str, Any]] = {}  # how each table's file is written
         self.catalog: dict[str, pa.Table] = {}  # what came of items and users
 
     def run(self, some: bool) -> Brought:
@@ -237,6 +238,7 @@ class _Load:
         sample = file.sample()
         found = resolve(sample, table, self.sources.mappings.get(table.name))
         kinds = self.kinds[table.name] = file_kinds(sample.table, found.mapping)
+        self.written[table.name] = of_file(file.path, sample)
         people = self.catalog.get(USERS.name)
         users = None
         if people is not None:
@@ -284,14 +286,16 @@ class _Load:
         self.brought.notes += [f"{report.table}: {note}" for note in report.notes]
 
     def _remember(self) -> None:
-        days = {} if self.brought.streamed is None else self.brought.streamed.days
+        streamed = self.brought.streamed
+        days, told = ({}, {}) if streamed is None else (streamed.days, streamed.told)
         for report in self.brought.reports:
             check = self.checks.get(report.table)
             if check is not None:
                 settled(
                     self.layout, check, report, load_id=report.load_id, now_us=self.now,
                     days=days if report.table == EVENTS.name else {}, kinds=self.kinds[report.table],
-                    has_catalog=ITEMS.name in self.sources.files,
+                    has_catalog=ITEMS.name in self.sources.files, told=told if report.table == EVENTS.name else {},
+                    **self.written[report.table],
                 )  # fmt: skip
 
 

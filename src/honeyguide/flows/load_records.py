@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,28 @@ from honeyguide.errors import WorkspaceError
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.contract import CONTRACTED, TableContract
 from honeyguide.intake.contract_check import ContractCheck, Past
+from honeyguide.intake.files import Raw
 from honeyguide.intake.infer import infer
 from honeyguide.intake.quality import Report
+from honeyguide.intake.written import header_of
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import USERS, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LoadRecord", "contract_of", "contract_path", "opened", "past_of", "records", "remember", "settled"]
+__all__ = [
+    "LoadRecord",
+    "contract_of",
+    "contract_path",
+    "of_file",
+    "opened",
+    "past_of",
+    "recorded",
+    "records",
+    "remember",
+    "settled",
+]
 
 
 class LoadRecord(msgspec.Struct, omit_defaults=True):
@@ -42,6 +56,12 @@ class LoadRecord(msgspec.Struct, omit_defaults=True):
     days: dict[str, int] = {}  # accepted events by day since 1970
     profile: dict[str, Any] = {}  # `Profile.record`
     mapping: dict[str, str] = {}
+    format: str = ""
+    header: str = ""  # of a delimited file: its header line, by which its rows can be written again
+    delimiter: str = ""
+    sequences: list[str] = []  # columns that hold several tokens
+    told: dict[str, Any] = {}  # what the load decided of the file: units of times, the ratings' scale
+    bots: dict[str, list[int]] = {}  # whose rows were held back as a bot's -> actions in a minute, in an hour
     replay: bool = False  # whether the rows came from Quarantine
 
 
@@ -101,11 +121,13 @@ def opened(
     now_us: int,
     kinds: Mapping[str, str] | None = None,
     users: pa.ChunkedArray | None = None,
-    bots: Collection[str] = (),
+    bots: Mapping[str, Sequence[int]] | None = None,
+    rows_only: bool = False,
 ) -> ContractCheck | None:
     """The check of one load of a table, None for a table that has no contracts. Without a workspace it only profiles.
 
-    users: ids that the users' table will hold; default: those of the workspace, if the contract refers to them.
+    users: ids that the users' table will hold; default: those of the workspace, if the contract refers to them. bots,
+    rows_only: as `ContractCheck`.
     """
     if table.name not in CONTRACTED:
         return None
@@ -119,7 +141,9 @@ def opened(
             users = Snapshots(layout.tables).read(USERS.name, columns=[c.USER_ID])[c.USER_ID]
         if users is not None:
             known[USERS.name] = users
-    return ContractCheck(table, contract, now_us=now_us, past=past, kinds=kinds, known=known, bots=bots)
+    return ContractCheck(
+        table, contract, now_us=now_us, past=past, kinds=kinds, known=known, bots=bots, rows_only=rows_only
+    )
 
 
 def settled(
@@ -132,11 +156,14 @@ def settled(
     days: Mapping[int, int],
     kinds: Mapping[str, str] | None = None,
     has_catalog: bool = False,
-    replay: bool = False,
+    **of_file: Any,
 ) -> LoadRecord:
-    """After a load is in: write the table's contract if it has none, and the load's record; returns the record."""
+    """After a load is in: write the table's contract if it has none, and the load's record; returns the record.
+
+    of_file: fields of the record that say how the file is written (format, header, delimiter, sequences, told).
+    """
     path = contract_path(layout, report.table)
-    if not path.exists() and not replay:
+    if not path.exists():
         rates = check.rates
         said = f"{Path(report.source_file).name}, {report.accepted:,} rows, {_date(now_us)}"
         contract = infer(
@@ -151,27 +178,38 @@ def settled(
         )
         path.parent.mkdir(exist_ok=True)
         atomic_write(path, contract.text().encode())
-    record = LoadRecord(
-        load_id,
-        report.table,
-        report.source_file,
-        dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC).isoformat(timespec="milliseconds"),
-        report.rows_in,
-        report.accepted,
-        report.quarantined,
-        dict(report.reasons),
-        [
-            {"code": one.code, "severity": one.severity, "detail": one.detail, "rows": one.rows, "column": one.column}
-            for one in check.breaches
-        ],
-        list(check.unjudged),
-        {str(day): rows for day, rows in sorted(days.items())},
-        check.profile.record(),
-        dict(report.mapping),
-        replay,
-    )
+    record = recorded(
+        load_id, report.table, report.source_file, now_us, report.rows_in, report.accepted, report.reasons,
+        findings=[asdict(one) for one in check.breaches],
+        unjudged=list(check.unjudged),
+        days=days,
+        profile=check.profile.record(),
+        mapping=dict(report.mapping),
+        bots=check.held_bots,
+        **of_file,
+    )  # fmt: skip
     remember(layout, record)
     return record
+
+
+def of_file(path: Path, sample: Raw) -> dict[str, Any]:
+    """The fields of a record that say how a file is written, by which its rows can be read and written again."""
+    delimited = sample.format in ("csv", "recbole") and sample.has_header and path.is_file()
+    header, delimiter = header_of(path, sample.table.column_names) if delimited else ("", "")
+    sequences = sorted(sample.sequences)
+    return {"format": sample.format, "header": header, "delimiter": delimiter, "sequences": sequences}
+
+
+def recorded(
+    load_id: str, table: str, file: str, now_us: int, rows_in: int, accepted: int, reasons: Mapping[str, int],
+    *, days: Mapping[int, int], **more: Any,
+) -> LoadRecord:  # fmt: skip
+    """A record; rows in = accepted + held back."""
+    at = dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC).isoformat(timespec="milliseconds")
+    by_day = {str(day): rows for day, rows in sorted(days.items())}
+    return LoadRecord(
+        load_id, table, file, at, rows_in, accepted, rows_in - accepted, dict(reasons), days=by_day, **more
+    )
 
 
 def _date(now_us: int) -> str:

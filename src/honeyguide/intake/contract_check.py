@@ -55,7 +55,9 @@ class ContractCheck:
 
     known: ids of the tables that `reference` rules name (`users`; items are the gate's own matter).
     kinds: the file's columns and kinds, as `intake.infer.file_kinds` gives them.
-    bots: people whose rows are held back as a bot's, because a first run over the same load found them.
+    bots: people that a first run over the same load found, with their actions in a minute and in an hour; where the
+    contract wants it, the rows of those beyond its limits are held back.
+    rows_only: rows of other loads come again, and only the rules on rows count.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class ContractCheck:
         past: Past | None = None,
         kinds: Mapping[str, str] | None = None,
         known: Mapping[str, pa.ChunkedArray | pa.Array] | None = None,
-        bots: Collection[str] = (),
+        bots: Mapping[str, Sequence[int]] | None = None,
+        rows_only: bool = False,
     ) -> None:
         self.table, self.contract = table, contract
         self.profile = Profile(table.name)
@@ -75,9 +78,14 @@ class ContractCheck:
         self.unjudged: list[str] = []
         rules = contract.bots if contract is not None else None
         limits = None if rules is None else Limits(rules.per_minute, rules.per_hour)
-        self.rates = Rates(limits) if table is EVENTS and (contract is None or rules is not None) else None
+        counts = table is EVENTS and not rows_only and (contract is None or rules is not None)
+        self.rates = Rates(limits) if counts else None
+        self.held_bots: dict[str, list[int]] = {}
+        if rules is not None and rules.severity == "quarantine":
+            over = {who: list(most) for who, most in (bots or {}).items()}
+            self.held_bots = {w: m for w, m in over.items() if m[0] > rules.per_minute or m[1] > rules.per_hour}
+        self._rows_only = rows_only
         self._now_us, self._past, self._kinds = now_us, past or Past(), kinds
-        self._bots = frozenset(bots)
         self._broken: dict[tuple[str, str], int] = {}  # (column, code) -> rows
         self._sets = self._references(known or {})
         self._once: dict[str, npt.NDArray[np.uint64]] = {}
@@ -98,7 +106,7 @@ class ContractCheck:
                 findings += self._column(name, rules, column, rows, hashes.get(name))
         if self.rates is not None:
             self._count_rates(self.rates, rows, made, hashes[c.USER_ID])
-        if self._bots:
+        if self.held_bots:
             findings += self._of_bots(rows)
         return findings
 
@@ -172,7 +180,7 @@ class ContractCheck:
         import pyarrow.compute as pc
 
         theirs = _mask(
-            rows, c.USER_ID, lambda array: pc.is_in(array, value_set=pa.array(sorted(self._bots), pa.string()))
+            rows, c.USER_ID, lambda array: pc.is_in(array, value_set=pa.array(sorted(self.held_bots), pa.string()))
         )
         if theirs.any():
             yield Finding(theirs, "bot", ROW_CODES["bot"], "quarantine")
@@ -185,15 +193,18 @@ class ContractCheck:
         return [] if self.rates is None else self.rates.bots()
 
     @property
-    def bots_to_hold(self) -> frozenset[str]:
+    def bots_to_hold(self) -> dict[str, list[int]]:
         """People whose rows the contract wants held back and this run let pass: run the load again with them."""
         rules = self.contract.bots if self.contract is not None else None
         if rules is None or rules.severity != "quarantine":
-            return frozenset()
-        return frozenset(bot.user_id for bot in self.bots) - self._bots
+            return {}
+        found = {bot.user_id: [bot.per_minute, bot.per_hour] for bot in self.bots}
+        return found if found.keys() - self.held_bots.keys() else {}
 
     def finish(self, totals: Totals) -> Sequence[Finding]:
         """Judge the load as a whole. What broke stays in `breaches`, what could not be judged in `unjudged`."""
+        if self._rows_only:
+            return []
         self.breaches = [*self._of_rows(totals), *self._of_gate(totals), *self._of_load(totals)]
         return [Finding(_NO_ROWS, one.code, one.detail, one.severity) for one in self.breaches]
 

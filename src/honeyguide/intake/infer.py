@@ -79,7 +79,7 @@ def infer(
     columns = {
         str(column): rules
         for column in table.columns
-        if (rules := _column_rules(table, column, profile.columns.get(column), profile.rows, has_catalog)) is not None
+        if (rules := _column_rules(table, column, profile, has_catalog)) is not None
     }
     events = table is EVENTS
     return TableContract(
@@ -97,9 +97,8 @@ def infer(
     )
 
 
-def _column_rules(
-    table: Table, column: Column, found: ColumnProfile | None, rows: int, has_catalog: bool
-) -> ColumnRules | None:
+def _column_rules(table: Table, column: Column, profile: Profile, has_catalog: bool) -> ColumnRules | None:
+    found, rows = profile.columns.get(column), profile.rows
     if found is None or not rows or found.nulls == rows:
         return None
     rules: dict[str, Any] = {}
@@ -109,7 +108,8 @@ def _column_rules(
             NullRule(tolerated_share=_rounded_up(min(1.0, max(0.01, 1.5 * share)))) if share < 0.5 else None
         )
     if column in _RANGED and found.low is not None and found.high is not None:
-        low, high = _widened(column, found.low, found.high)
+        rated = "rating" in (profile.columns.get(c.ACTION, ColumnProfile()).values or ())
+        low, high = _widened(column, found.low, found.high, graded=rated and column == c.VALUE)
         rules["range"] = RangeRule(low=low, high=high)
     if found.values and (column == c.ACTION or _is_closed(found, rows)):
         rules["values"] = ValuesRule(allowed=tuple(sorted(found.values)))
@@ -124,9 +124,9 @@ def _is_closed(found: ColumnProfile, rows: int) -> bool:
     return bool(found.values) and 20 * len(found.values or ()) <= rows - found.nulls
 
 
-def _widened(column: Column, low: float, high: float) -> tuple[float | None, float | None]:
-    """Small whole grades as they are; anything else with its own width to spare on both sides."""
-    if column == c.VALUE and low == round(low) and high == round(high) and high - low <= 10:
+def _widened(column: Column, low: float, high: float, *, graded: bool) -> tuple[float | None, float | None]:
+    """Grades as they are; anything else with its own width to spare on both sides."""
+    if graded and low == round(low) and high == round(high) and high - low <= 10:
         return low, high
     if column == c.POSITION:
         return 1.0, _rounded_up(10 * high)
