@@ -220,7 +220,7 @@ def _drawn_to(
         + nature.quality * goods.quality[i] + nature.lure * goods.lure[i] + nature.novelty * np.exp(-age)
         + trend[goods.branch[i]] - toll + repeated - bored - nature.crowding * alike + push
     )  # fmt: skip
-    joy = 1.5 * match + 0.5 * goods.quality[i] - 0.8 * goods.lure[i] - 0.5 * min(toll, 2.0) + 0.5
+    joy = 1.5 * match + 0.5 * goods.quality[i] - 0.8 * goods.lure[i] - 0.5 * min(toll, 2.0) + 0.9
     return attraction, joy
 
 

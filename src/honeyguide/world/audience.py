@@ -25,7 +25,7 @@ PAGE_US, SLOT_US = 90_000_000, 4_000_000
 
 @dataclass(frozen=True)
 class Shelf:
-    """What the product and the world call the same things: item ids by the world's rows, and each item as it is told."""
+    """What product and world call the same things: item ids by the world's rows, and each item as it is told."""
 
     items: Vocabulary
     people: Sequence[str]
@@ -60,7 +60,8 @@ class Diary:
     def per_person(self, name: str, people: int) -> F64:
         """Sum of a column by person, (people,)."""
         users: I64 = np.asarray(self.user, np.int64)
-        return np.bincount(users, weights=self.column(name), minlength=people)
+        summed: F64 = np.bincount(users, weights=self.column(name), minlength=people).astype(np.float64)
+        return summed
 
 
 class Audience:

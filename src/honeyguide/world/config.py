@@ -25,8 +25,8 @@ class Mind(_Closed):
     category: float = 0.9  # of the category sought (.4 of it: of the same branch)
     style: float = 1.6  # of a full match of category and style
     width: Positive = 0.28  # of the bump around a style, in style units (0 to 1 a dimension)
-    quality: float = 0.35
-    lure: float = 0.55  # attracts, and takes .8 of itself from the joy
+    quality: float = 0.25  # as far as it can be seen beforehand
+    lure: float = 0.75  # attracts, and takes .8 of itself from the joy
     novelty: float = 0.4  # of an item that is quite new
     novelty_days: Positive = 10.0
     price: float = 0.8  # repulsion per squared log unit above the purse
@@ -44,9 +44,9 @@ class Mind(_Closed):
     joy: float = 0.8  # of joy on saving and buying
     effort: float = 0.015  # joy lost per slot looked at
     memory: Share = 0.25  # share of the last visit in what a person remembers of all
-    loyalty: float = 0.35  # log visits a day per unit of contentment
+    loyalty: float = 0.9  # log visits a day per unit of contentment
     quit: float = -4.2  # probability to never come back, at contentment 0
-    quit_joy: float = 0.9
+    quit_joy: float = 2.2
     gift: Share = 0.08  # visits for somebody else
     hurry: Share = 0.15
     eager: Annotated[float, Field(ge=0)] = 0.8  # how visits differ in length: spread of the log odds of another page
@@ -70,7 +70,8 @@ class Shape(_Closed):
     more: Annotated[float, Field(gt=0, lt=1)] = 0.45  # probability to ask for another page, in a middling visit
     item_page: Share = 0.5  # share of further pages that are the page of an item just opened
     searches: Share = 0.12  # share of visits that begin with words
-    appeal_spread: Annotated[float, Field(ge=0)] = 0.8  # popularity skew: standard deviation of items' appeal
+    appeal_spread: Annotated[float, Field(ge=0)] = 0.8  # standard deviation of items' appeal to everybody
+    heat: Positive = 1.4  # of the built-in policy: it draws items by popularity to the power 1 / heat
     price_median: Positive = 25.0
     price_spread: Annotated[float, Field(ge=0)] = 0.7
     new_items_a_day: Annotated[float, Field(ge=0)] = 2.0
@@ -99,7 +100,7 @@ class WorldConfig(_Closed):
 
 
 FITTED = (
-    "people", "items", "memory", "visits_a_day", "visits_spread", "gap_shape", "more", "appeal_spread", "pulse",
+    "people", "items", "memory", "visits_a_day", "visits_spread", "gap_shape", "more", "heat", "pulse",
     "patience", "base", "again", "quit", "eager",
 )  # fmt: skip
 """Parameters that `world.fit` takes from a log; all others are chosen, and stated as such in docs/world.md."""

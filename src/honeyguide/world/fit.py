@@ -257,7 +257,7 @@ def _nearer(config: WorldConfig, log: Portrait, seen: Portrait, step: float) -> 
         update={
             "visits_a_day": float(np.clip(shape.visits_a_day * np.exp(visits), 1e-4, 50.0)),
             "more": float(np.clip(1.0 / (1.0 + np.exp(-odds)), 0.01, 0.95)),
-            "appeal_spread": float(np.clip(shape.appeal_spread + 2.0 * skew, 0.0, 4.0)),
+            "heat": float(np.clip(shape.heat * np.exp(-2.0 * skew), 0.3, 20.0)),
             "gap_shape": float(np.clip(shape.gap_shape * np.exp(-0.5 * gaps), 0.25, 4.0)),
         }
     )

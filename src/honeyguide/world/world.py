@@ -24,8 +24,8 @@ LONGEST_DAYS = 3_700
 """So far ahead the fashions are drawn."""
 BATCH = 512
 PRICE_CUT, MOST_CUTS = 0.9, 3
-TEMPERATURE, WISH = 1.4, 11.0
-"""Of the built-in policy: how sharply it ranks by popularity, and what the category opened last is worth."""
+WISH = 11.0
+"""Of the built-in policy: so many times likelier (and one) is an item of the category opened last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class World:
     def _lived(self, who: I64, push: F64) -> np.ndarray:
         shape, slots = self.config.shape, self.config.slots
         events = np.zeros(len(who) * k.MOST_PAGES * slots, k.EVENT)
-        mass = np.where(self.goods.stocked, (1.0 + self.opened) ** (1.0 / TEMPERATURE), 0.0)[self._shelf]
+        mass = np.where(self.goods.stocked, (1.0 + self.opened) ** (1.0 / shape.heat), 0.0)[self._shelf]
         n = k.live(
             self.minds, self.goods, self.nature, self.trend, self.population.branch_of, who, self._shelf,
             np.concatenate([[0.0], np.cumsum(mass)]), self._shelf_start, WISH, slots, shape.more, shape.item_page, push,
