@@ -169,6 +169,6 @@ def recbole(folder: Path) -> None:
 
 
 EXPORTS: dict[str, Callable[[Path], None]] = {
-    "metarank": metarank, "retail": retail, "personalize": personalize, "dsjson": dsjson, "open-bandit": open_bandit,
+    "metarank": metarank, "retail": retail, "personalize": personalize, "dsjson": dsjson, "open_bandit": open_bandit,
     "gorse": gorse, "ubi": ubi, "recbole": recbole,
 }  # fmt: skip

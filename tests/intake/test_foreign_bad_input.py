@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from foreign_helpers import NOW, found_in, refused_of, rows_of
+from foreign_helpers import FORMATS, NOW, found_in, refused_of, rows_of
 
 from honeyguide.errors import DataError
 from honeyguide.intake import foreign
@@ -368,3 +368,54 @@ def test_whatever_is_changed_each_line_is_accounted_for(tmp_path_factory, engine
         for raw in parts:
             for line in raw.refused:
                 assert unmarked(line.raw) == lines[line.row_number - 1].rstrip(b"\r")
+
+
+EXAMPLES = [
+    "metarank/events.jsonl", "retail/user_events.jsonl", "retail/products.jsonl", "dsjson/decisions.dsjson",
+    "gorse/feedback.jsonl", "gorse/items.jsonl", "gorse/users.jsonl", "ubi/ubi_queries.jsonl", "ubi/ubi_events.jsonl",
+]  # fmt: skip
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+
+
+def _changed(value: Any, turns: list[int], put: Any) -> Any:
+    """The value with what lies at some path replaced."""
+    if not turns or not isinstance(value, dict | list) or not value:
+        return put
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = keys[turns[0] % len(keys)]
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[key] = _changed(value[key], turns[1:], put)
+    return copied
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@settings(max_examples=60, deadline=None)
+@given(
+    at=st.integers(0, 9), turns=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    put=anything | st.just({}) | st.just([]) | st.just([{}]) | st.just("") | st.just(2**70) | st.just("0"),
+)  # fmt: skip
+def test_any_value_anywhere_is_a_row_or_a_refusal(tmp_path_factory, name, at, turns, put):
+    source = [json.loads(line) for line in (FORMATS / name).read_text().splitlines()]
+    source[at % len(source)] = _changed(source[at % len(source)], turns, put)
+    path = tmp_path_factory.mktemp("values") / "export"
+    path.write_bytes(b"\n".join(json.dumps(record).encode() for record in source * 2))
+    found = foreign.detect(path)
+    if found is None:
+        return
+    told: set[int] = set()
+    for _, raw in found.parts():
+        told |= {*raw.row_number.tolist(), *(line.row_number for line in raw.refused)}
+        assert all(line.detail.endswith(".") for line in raw.refused)
+    merged = "metarank" in name or "dsjson" in name  # metadata comes in pieces; an action is described once
+    lines = set(range(1, 2 * len(source) + 1))
+    assert told <= lines
+    assert merged or told == lines
+    if found.format == "dsjson":
+        try:
+            made = foreign.decisions(path, now=NOW)
+        except DataError:
+            return
+        assert made.rows_in >= len(lines)

@@ -40,7 +40,8 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
         notes.append(f"Popularity for new people is kept per {' x '.join(segments)}.")
     weighed = {head["name"]: head for head in heads}
     rank = {n: 1.0 for n, head in weighed.items() if head["kind"] == "rank"}
-    probability = {n: w for n, w in (("like", 0.1), ("dislike", -0.1)) if n in weighed}
+    tastes = (("like", 0.1), ("dislike", -0.1))  # of ratings; an action may bear the name and only rank
+    probability = {n: w for n, w in tastes if n in weighed and weighed[n]["kind"] == "probability"}
     probability |= {n: actions[h["action"]] for n, h in weighed.items() if h.get("given") in impressions_among(actions)}
     strong = [action for action in actions if meaning(action) == "strong"]
     had = strong or [action for action in actions if meaning(action) == "medium" and KEEPING & {*_words(action)}]

@@ -30,7 +30,7 @@ _COLUMNS = {
     ITEMS.name: ITEM_COLUMNS,
     USERS.name: (c.USER_ID, c.KNOWN_AT),
 }
-_KINDS = {"item", "user", "ranking", "interaction"}
+_KINDS = ("item", "user", "ranking", "interaction")
 _NEEDED = {"item": ("item",), "user": ("user",), "ranking": ("items",), "interaction": ("item", "type")}
 _LOST_RANKING = "{n} interactions name a ranking that is not in the export: they have no slot."
 _NO_USER = "{n} records name no user: the session stands for the person."
@@ -118,10 +118,11 @@ def _ranking(number: int, fields: dict[str, Any], rows: Rows, shown: Showings) -
     base = _common(fields, rows) | {c.ACTION: "impression", c.REQUEST_ID: request}
     base[c.QUERY], facts = _query(_named(fields))
     facts |= _beside(fields, {"items"})
-    items = fields["items"] or [{}]
-    ids = [_item_of(item) if item else None for item in items]
-    if not fields["items"]:
+    items = fields["items"]
+    ids = [_item_of(item) for item in items]
+    if not items:
         rows.say("{n} rankings hold no item: they are in quarantine, as an event is of an item.")
+        rows.give(EVENTS, number, base, facts)
     for slot, (item_id, item) in enumerate(zip(ids, items, strict=True), 1):
         own = _named(item) | {name: item[name] for name in item if name not in ("id", "fields")}
         event = {c.ITEM_ID: item_id, c.POSITION: str(slot), c.EVENT_ID: f"{request}/{slot}" if request else None}
