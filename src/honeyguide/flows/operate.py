@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from honeyguide.engines.tables.duckdb import ask
-from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import ConfigError
-from honeyguide.flows.check import impressions
 from honeyguide.flows.config import WorkspaceConfig
-from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.live import load_manifest
 from honeyguide.flows.wiring import open_desk
-from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, JUDGED, USERS
 from honeyguide.serving.server import Server
 from honeyguide.serving.server import serve as serve_http
 from honeyguide.serving.settings import ServeSettings
@@ -30,7 +24,7 @@ from honeyguide.serving.settings import ServeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["explain", "serve", "server", "sql"]
+__all__ = ["explain", "serve", "server", "sql", "views"]
 
 
 def settings_of(config: WorkspaceConfig, **given: Any) -> ServeSettings:
@@ -114,21 +108,29 @@ def explain(folder: Path) -> dict[str, Any]:
 
 
 def sql(folder: Path, query: str) -> pa.Table:
-    """One SELECT over the tables of the workspace: snapshots, feature values, what was shown, the newest evaluation."""
-    import pyarrow as pa
+    """One SELECT over the tables and views of the workspace."""
+    from honeyguide.flows.analysis.workspace import open_tables
 
-    layout = Layout.open(folder)
-    tables = Snapshots(layout.tables)
-    files: dict[str, Path | Sequence[Path]] = {name: tables.paths(name) for name in tables.names()}
-    if layout.current.exists():
-        folder_of = load_manifest(layout).folders.get(FEATURE_VALUES.name)
-        if folder_of is not None:
-            files[FEATURE_VALUES.name] = layout.root / folder_of / f"{FEATURE_VALUES.name}.parquet"
-    shown = impressions(layout)
-    rows = newest(layout).get("rows", [])
-    made = {
-        IMPRESSIONS.name: shown if shown is not None else IMPRESSIONS.arrow().empty_table(),
-        JUDGED.name: pa.Table.from_pylist(rows, schema=JUDGED.arrow()),
-        USERS.name: USERS.arrow().empty_table(),
-    }
-    return ask(query, files, {name: table for name, table in made.items() if name not in files})
+    with open_tables(Layout.open(folder), [query]).tables as tables:
+        return tables.ask(query).table
+
+
+def views(folder: Path) -> list[dict[str, Any]]:
+    """The views that `sql` can name, each with `name`, `meaning` and `columns`."""
+    from honeyguide.flows.analysis import VIEWS
+
+    Layout.open(folder)
+    return [
+        {
+            "name": view.name,
+            "meaning": view.meaning,
+            "columns": [
+                {
+                    "name": str(column), "dtype": column.dtype, "unit": column.unit, "nullable": column.nullable,
+                    "meaning": column.meaning,
+                }
+                for column in view.columns
+            ],
+        }
+        for view in VIEWS.values()
+    ]  # fmt: skip

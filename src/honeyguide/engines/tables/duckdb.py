@@ -208,15 +208,17 @@ class Asked:
 class Confined:
     """These Parquet files, Arrow tables and views, read only, and nothing else of the machine. Times are UTC.
 
-    views: name -> SELECT over files, tables and views before it. Use as a context manager; one question at a time.
+    views: name -> SELECT over files, tables and views before it. names, hint: what errors
+    tell of, and what to do about a query that fails. Use as a context manager; one question at a time.
     """
 
     def __init__(
         self, files: Mapping[str, Path | Sequence[Path]], tables: Mapping[str, pa.Table],
         views: Mapping[str, str] | None = None, config: DuckDBConfig | None = None,
+        names: Sequence[str] = (), hint: str = "Correct the query.",
     ) -> None:  # fmt: skip
-        self.config = config or DuckDBConfig()
-        self.names = sorted([*files, *tables, *(views or {})])
+        self.config, self._hint = config or DuckDBConfig(), hint
+        self.names = sorted(names or [*files, *tables, *(views or {})])
         self._files = {name: [Path(path).resolve() for path in _several(paths)] for name, paths in files.items()}
         self._tables, self._views = tables, dict(views or {})
         self._ends = ExitStack()
@@ -237,9 +239,12 @@ class Confined:
             self._connection.execute("SET TimeZone = 'UTC'")
             for name, paths in self._files.items():
                 _view(self._connection, name, paths)
-            for name, table in self._tables.items():
-                self._connection.register(name, table)
             with self._errors():
+                for name, table in self._tables.items():
+                    # Copied: a join may hand a scan of Arrow a filter that it does not know (DuckDB 1.5).
+                    self._connection.register("arrow", table)
+                    self._connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM "arrow"')
+                    self._connection.unregister("arrow")
                 for name, query in self._views.items():
                     self._connection.execute(f'CREATE VIEW "{name}" AS {query}')
             _confine(self._connection, [str(path) for paths in self._files.values() for path in paths])
@@ -266,6 +271,13 @@ class Confined:
             found = _interruptible(self._connection, query, rows, timeout_s)
             return Asked(_distinct(plain(found.table)), found.more)
 
+    def keep(self, view: str, *, timeout_s: float | None = None) -> None:
+        """Compute a view now, for all questions to come. Raises as `ask`."""
+        made = f'CREATE TABLE "{view} kept" AS SELECT * FROM "{view}"'
+        with self._errors():
+            _interruptible(self._connection, made, None, timeout_s)
+            self._connection.execute(f'CREATE OR REPLACE VIEW "{view}" AS SELECT * FROM "{view} kept"')
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         import duckdb
@@ -283,7 +295,7 @@ class Confined:
             ) from error
         except duckdb.Error as error:
             raise RequestError(
-                expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do="Correct the query."
+                expected=f"a SELECT over {known}", got=str(error).splitlines()[0], do=self._hint
             ) from error
 
 

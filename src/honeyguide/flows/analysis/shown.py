@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 
+from honeyguide.contracts import RETRACT
 from honeyguide.flows.analysis import columns as v
 from honeyguide.flows.analysis.view import (
     ALL_EVENTS,
@@ -29,7 +30,7 @@ __all__ = ["VIEWS"]
 DAY_US = 86_400_000_000
 _Z = 1.959963984540054  # of a 95 % interval
 # Columns that live inside an expression only.
-_AT, _KIND, _NUMBER, _SLOT = "at_", "kind_", "number_", "slot_"
+_AT, _KIND, _NUMBER, _SLOT, _ROOT = "at_", "kind_", "number_", "slot_", "root_"
 _TOLD = (c.SURFACE, c.POSITION, c.PROPENSITY, c.EXPERIMENT, c.QUERY)
 
 
@@ -40,10 +41,20 @@ def _somebody(user: Any) -> Any:
 
 def _all_events(scope: Scope) -> ir.Table:
     events = scope[RAW_EVENTS]
-    newer = events.filter(events[c.CORRECTS].notnull())
-    newer = newer.select(**{f"{c.USER_ID}_": newer[c.USER_ID], f"{c.CORRECTS}_": newer[c.CORRECTS]}).distinct()
-    same = [events[c.USER_ID] == newer[f"{c.USER_ID}_"], events[c.EVENT_ID] == newer[f"{c.CORRECTS}_"]]
-    return events.anti_join(newer, same)
+    corrected = events.filter(events[c.CORRECTS].notnull())
+    corrected = corrected.select(
+        **{f"{c.USER_ID}_": corrected[c.USER_ID], f"{c.CORRECTS}_": corrected[c.CORRECTS]}
+    ).distinct()
+    events = events.mutate(**{_ROOT: ibis.coalesce(events[c.CORRECTS], events[c.EVENT_ID])})
+    same = [events[c.USER_ID] == corrected[f"{c.USER_ID}_"], events[_ROOT] == corrected[f"{c.CORRECTS}_"]]
+    versions = events.semi_join(corrected, same)
+    newest = ibis.window(
+        group_by=[c.USER_ID, _ROOT], order_by=[versions[c.KNOWN_AT].desc(), versions[c.EVENT_ID].desc()]
+    )
+    # The number in a column of its own: DuckDB has an internal error on a filter over a window.
+    versions = versions.mutate(**{_NUMBER: ibis.row_number().over(newest)})
+    versions = versions.filter((versions[_NUMBER] < 1) & (versions[c.ACTION] != RETRACT)).drop(_NUMBER)
+    return ibis.union(events.anti_join(corrected, same), versions, distinct=False)
 
 
 def _showings(scope: Scope) -> ir.Table:
@@ -133,6 +144,8 @@ def _by_person(done: ir.Table, showings: ir.Table) -> ir.Table:
     order = ibis.window(group_by=pair, order_by=[v.SHOWN_AT, v.SHOWING_ID])
     slots = slots.select(*pair, v.SHOWN_AT, v.SHOWING_ID, **{_NUMBER: whole(ibis.row_number().over(order) + 1)})
     alone = done.filter(done[c.REQUEST_ID].isnull())
+    # Most events are of items that were never shown to the person: they need not be sorted.
+    alone = alone.semi_join(slots, [alone[name] == slots[name] for name in pair])
     union = ibis.union(
         slots.select(*pair, **{
             _AT: slots[v.SHOWN_AT], _KIND: ibis.literal(0, "int8"), _NUMBER: slots[_NUMBER],
@@ -242,11 +255,12 @@ def _slate_days(scope: Scope) -> ir.Table:
 VIEWS = (
     View(
         ALL_EVENTS,
-        "Every event: those of the tables, and those of the log that no build has seen yet. An event that a later one "
-        "of the same person corrects is left out.",
+        "Every event: those of the tables, and those of the log that no build has seen yet. Of an event that the "
+        "same person's later rows correct, only the version known last; none if that takes it back.",
         (c.EVENT_ID,),
         EVENTS.columns,
         _all_events,
+        kept=False,
     ),
     View(
         "showings",
@@ -269,6 +283,7 @@ VIEWS = (
             v.LOGGED_BY,
         ),
         _showings,
+        kept=False,
     ),
     View(
         "event_facts",
@@ -302,6 +317,7 @@ VIEWS = (
             c.CONTEXT,
         ),
         _event_facts,
+        kept=False,
     ),
     View(
         "exposures",

@@ -49,6 +49,7 @@ class View:
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     of: Callable[[Scope], ir.Table]
+    kept: bool = True  # whether it is computed once for all questions of a report: not if it is as long as the log
 
 
 BASE: dict[str, Table] = {RAW_EVENTS: EVENTS, ALL_ITEMS: ITEMS, IMPRESSIONS.name: IMPRESSIONS}

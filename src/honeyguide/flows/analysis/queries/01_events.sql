@@ -1,0 +1,3 @@
+-- title: Events
+-- chart: number y=events
+SELECT count(*) AS events FROM all_events

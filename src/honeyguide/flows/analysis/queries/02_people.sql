@@ -1,0 +1,3 @@
+-- title: People
+-- chart: number y=people
+SELECT count(*) AS people FROM user_activity

@@ -1,0 +1,3 @@
+-- title: Lists answered
+-- chart: bar x=day y=requests color=surface stack=yes
+SELECT day, surface, requests FROM slate_days ORDER BY day
