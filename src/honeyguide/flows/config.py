@@ -16,6 +16,7 @@ from honeyguide.contracts import BoolArray
 from honeyguide.engines.tables.choice import EngineConfig
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
+from honeyguide.flows.report_config import ReportConfig
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig
@@ -124,6 +125,7 @@ class WorkspaceConfig(_Closed):
     features: tuple[dict[str, Any], ...] = ()
     surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}
     serve: ServeSettings = ServeSettings()
+    report: ReportConfig = ReportConfig()
     retention: RetentionConfig = RetentionConfig()
 
     @classmethod
