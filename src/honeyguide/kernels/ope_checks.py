@@ -15,12 +15,14 @@ __all__ = [
     "inverse_frequency_test",
     "surrogacy_sample_size",
     "surrogacy_test",
+    "surrogate_basis",
     "weight_mean_test",
 ]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
+_HINGES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _LEAST = 5.0  # expected choices of a cell; rarer ones are pooled, as Cochran 1954 advises
 
 
@@ -119,19 +121,25 @@ def weight_mean_test(w: F64, expected: F64, second: F64) -> Test:
     return Test(z, float(2 * ndtr(-abs(z))), 1, -1)
 
 
-def surrogacy_test(outcome: F64, surrogates: F64, arm: npt.NDArray[np.integer], knots: int = 4) -> Test:
+def surrogate_basis(surrogates: F64) -> F64:
+    """Columns in which h(S) is linear: one, and of each surrogate (n, d) itself, its square and five hinges."""
+    columns = [np.ones(len(surrogates))]
+    for s in np.asarray(surrogates, np.float64).reshape(len(surrogates), -1).T:
+        columns += [s, s**2]
+        inner = np.unique(np.quantile(s, _HINGES))
+        columns += [np.maximum(s - knot, 0.0) for knot in inner if s.min() < knot < s.max()]
+    return np.column_stack(columns)
+
+
+def surrogacy_test(outcome: F64, surrogates: F64, arm: npt.NDArray[np.integer]) -> Test:
     """Whether an arm moves the late outcome beyond what the early surrogates say: the mean of Y - h(S), arm to arm.
 
-    outcome: (n,); surrogates: (n, d); arm: (n,) 0 or 1, randomised. h is linear in each surrogate and its hinges at
-    quantiles, fitted with the arm beside it, so its own error is in the standard error (HC1). The statistic is z of
+    outcome: (n,); surrogates: (n, d); arm: (n,) 0 or 1, randomised. h is quadratic in each surrogate with hinges at
+    its quantiles, fitted with the arm beside it, so its own error is in the standard error (HC1). The statistic is z of
     the arm's direct effect; one sided neither way. Source: Prentice 1989, third criterion.
     """
-    columns = [np.ones(len(outcome)), np.asarray(arm, np.float64)]
-    for s in np.asarray(surrogates, np.float64).reshape(len(outcome), -1).T:
-        columns.append(s)
-        inner = np.unique(np.quantile(s, np.linspace(0, 1, knots + 1)[1:-1]))
-        columns += [np.maximum(s - knot, 0.0) for knot in inner if s.min() < knot < s.max()]
-    x = np.column_stack(columns)
+    h = surrogate_basis(surrogates)
+    x = np.column_stack([h[:, :1], np.asarray(arm, np.float64), h[:, 1:]])
     n, d = x.shape
     if n <= d + 2 or len(np.unique(arm)) < 2:
         return Test(np.nan, np.nan, 0, -1)

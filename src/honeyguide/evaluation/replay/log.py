@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_PAIRS", "DecisionLog", "Facts", "decision_log", "prepared"]
 
 _NEAR = 1e-6  # how far probabilities may be from their sum, and a propensity from its probability
-_SECOND_US = 1_000_000
+_NEEDED = (c.CHOSEN, c.PROPENSITY, c.REWARD)
 MOST_PAIRS = 50_000_000  # decisions x offered actions, 400 MB per array of float64
 
 
@@ -86,7 +86,7 @@ def decision_log(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for column in (c.CHOSEN, c.PROPENSITY, c.REWARD):
+    for column in _NEEDED:
         if column not in table.column_names:
             raise DataError(
                 expected=f"a column `{column}`: {column.meaning}",
@@ -155,8 +155,9 @@ def decision_log(
 
 
 def prepared(table: pa.Table, logged_by: str | None = None) -> pa.Table:
-    """The decisions of one policy, by request and slot: the order of a DecisionLog's rows."""
-    return _in_order(_one_policy(table, logged_by))
+    """The decisions of one policy, by request and slot: the order of a DecisionLog's rows. Empty columns go."""
+    filled = [name for name in table.column_names if table[name].null_count < table.num_rows or name in _NEEDED]
+    return _in_order(_one_policy(table.select(filled), logged_by))
 
 
 # ------------------------------------------------------------------------------------------------------- columns
@@ -203,8 +204,14 @@ def _in_order(table: pa.Table) -> pa.Table:
         bad = pc.is_null(table[c.REQUEST_ID]).to_numpy()
         _refuse_rows("a request id in every row", bad, "nothing", "Log the request, or leave the column out.")
     first = pc.dictionary_encode(table[c.REQUEST_ID]).combine_chunks().indices.to_numpy()
-    position = table[c.POSITION].fill_null(1).to_numpy()
-    return table.take(np.lexsort((position, first)))
+    return table.take(np.lexsort((_positions(table), first)))
+
+
+def _positions(table: pa.Table) -> I64:
+    slot = _numbers(table, c.POSITION)
+    bad = ~((slot >= 0) & (slot % 1 == 0) & (slot < 1_000_000))
+    _refuse_rows("a slot of the list, 1 = first, in every row", bad, slot, "Number the slots, or leave the column out.")
+    return slot.astype(np.int64)
 
 
 def _numbers(table: pa.Table, column: str) -> F64:
@@ -314,10 +321,8 @@ def _requests(table: pa.Table, n: int) -> tuple[I64, list[str], I32]:
         request, ids = coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()
     else:
         request, ids = np.arange(n), [str(row) for row in range(n)]
-    if c.POSITION in table.column_names and table[c.POSITION].null_count == 0:
-        position = table[c.POSITION].cast(pa.int32()).to_numpy()
-    else:
-        position = np.ones(n, np.int32)
+    named = c.POSITION in table.column_names
+    position = _positions(table).astype(np.int32) if named else np.ones(n, np.int32)
     again = np.zeros(n, np.bool_)
     again[1:] = (np.diff(request) == 0) & (np.diff(position) == 0)
     if len(ids) < n and len(np.unique(request * (position.max() + 1) + position)) < n:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from honeyguide.contracts import F64
 from honeyguide.errors import DataError
-from honeyguide.kernels.ope_checks import surrogacy_sample_size, surrogacy_test
+from honeyguide.kernels.ope_checks import surrogacy_sample_size, surrogacy_test, surrogate_basis
 
 __all__ = ["FLAGGED_BELOW", "Surrogacy", "surrogacy"]
 
@@ -55,7 +55,7 @@ def surrogacy(late: F64, early: F64, arm: npt.NDArray[np.integer]) -> Surrogacy:
             do="Wait for more units.",
         )
     deviation = float(late.std())
-    fitted = np.column_stack([np.ones(len(late)), early.reshape(len(late), -1)])
+    fitted = surrogate_basis(early)
     residual = late - fitted @ np.linalg.lstsq(fitted, late, rcond=None)[0]
     explained = float(np.clip(1 - residual.var() / deviation**2, 0.0, 1.0))
     needed = int(np.ceil(surrogacy_sample_size(explained, 0.1)))
