@@ -52,7 +52,7 @@ class Sources:
 
     files: dict[str, RawFile]
     mappings: dict[str, Mapping[Column, str]]
-    notes: list[str]
+    exports: list[Foreign] = field(default_factory=list)  # of other tools; they say what could not be mapped
 
     @classmethod
     def of(
@@ -79,14 +79,15 @@ class Sources:
                 raise DataError(expected=f"a file at {path}", got="nothing there", do="Check the path.")
         files: dict[str, RawFile] = {}
         plain: list[tuple[str, Path]] = []
-        notes: list[str] = []
+        exports: list[Foreign] = []
         for name, path in paths.items():
-            export = _export(path)
+            # Who says which column is which has files of their own.
+            export = None if mapping else _export(path)
             if export is None:
                 plain.append((name, path))
                 continue
             files[name] = export.file(_TABLES[name])
-            notes.append(f"{path.name} was recognised as an export of {export.name}.")
+            exports.append(export)
             for table in export.tables:
                 if name == EVENTS.name and table.name in given and table.name not in paths:
                     beside = export.file(table)
@@ -95,7 +96,7 @@ class Sources:
         more = [(FACTS, facts)] if facts is not None else []
         found = assigned([(path, _TABLES.get(name, ITEMS)) for name, path in [*plain, *more]], mapping)
         files |= {name: open_raw(path) for name, path in plain}
-        return cls(files, {name: part for (name, _), part in zip([*plain, *more], found, strict=True)}, notes)
+        return cls(files, {name: part for (name, _), part in zip([*plain, *more], found, strict=True)}, exports)
 
 
 def _export(path: Path) -> Foreign | None:
@@ -202,7 +203,7 @@ class _Load:
             layout, engine, sources, now, tell, bots,
         )  # fmt: skip
         self.tables = Snapshots(layout.tables, engine)
-        self.brought = Brought(notes=list(sources.notes))
+        self.brought = Brought()
         self.checks: dict[str, ContractCheck] = {}
         self.kinds: dict[str, dict[str, str]] = {}
         self.written: dict[str, dict[str, Any]] = {}  # how each table's file is written
@@ -229,6 +230,7 @@ class _Load:
                 if came is not None:
                     self.tables.write(table.name, put_rows(table, typed(self.tables, table), came))
         self.tell("writing tables", 1, 1)
+        self.brought.notes += [note for export in self.sources.exports for note in export.notes]
         self._remember()
         return self.brought
 

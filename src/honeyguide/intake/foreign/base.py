@@ -110,9 +110,15 @@ class _OneTable:
     foreign: Foreign
     table: Table
     batch_rows: int
+    _first: Raw | None = None
 
     def sample(self) -> Raw:
         """Its first rows. Raises DataError where there are none."""
+        if self._first is None:
+            self._first = self._begin()
+        return self._first
+
+    def _begin(self) -> Raw:
         first = next(iter(self.foreign.parts(self.table, batch_rows=_SAMPLE_ROWS)), None)
         if first is None:
             raise DataError(
