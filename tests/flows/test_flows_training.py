@@ -82,7 +82,7 @@ def shown_of(rows: list[tuple[int, int, int, int, int]], until: int) -> Shown:
     return Shown(
         user.astype(np.int32), item.astype(np.int32), at * HOUR, request.astype(np.int32), np.array([1], np.int16), did,
         np.full((len(rows), 1), np.nan, np.float32), tuple(f"r{n}" for n in range(request.max() + 1)), 24 * HOUR,
-        until * HOUR, {},
+        until * HOUR, {}, {"surface": np.arange(len(rows))},
     )  # fmt: skip
 
 
@@ -141,6 +141,7 @@ def test_lists_as_shown_are_questions_with_their_slots() -> None:
     assert [row[row >= 0].tolist() for row in lesson.items] == [[3, 4], [5], [7]]  # an item shown twice is one
     assert np.array_equal(lesson.outcomes["click"][0][:2], [0.0, 1.0])
     assert [np.diff(lesson.queries.indptr).tolist(), lesson.queries.segment.tolist()] == [[2, 0, 1], [0, -1, 1]]
+    assert lesson.context["surface"].tolist() == [0, 3, 5]
     fewer, _ = shown_lesson(shown, lines, segments, [head], history=10, had=had, requests=2, seed=0)
     assert len(fewer.moments) == 2
 

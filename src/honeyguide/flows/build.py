@@ -39,6 +39,7 @@ from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.features.values import feature_values
+from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.card import describe, write_card
 from honeyguide.flows.check import said
 from honeyguide.flows.compact import compact
@@ -120,20 +121,21 @@ def prepare(
         compact(layout, progress=progress)
         progress("tables", 0, 1)
         data = load(layout, config, tables)
-        lists = held_expression(tables, layout, IMPRESSIONS)
+        features = features_of(config, data)
         shown = load_shown(
-            tables, data.events, lists, data.interactions, data.users, data.catalog.items, config.heads, config.training
-        )
+            tables, data.events, held_expression(tables, layout, IMPRESSIONS), data.interactions, data.users,
+            data.catalog.items, config.heads, config.training, features.context_keys,
+        )  # fmt: skip
         progress("tables", 1, 1)
-    features = features_of(config, data)
     for surface in config.surfaces.values():
         # A utility that names an unknown head is refused before anything is learnt.
         UtilityWeights.of(surface.slate.utility, {head.name: head.calibrated for head in config.heads})
     steps = Steps(layout.artifacts, lambda name, result: progress(name, int(result is not None), 1))
     learner = Learner(
         steps, config, data.catalog, data.segments, features,
-        catalog_key=data.catalog_key,
-        users=data.users, shown=shown,
+        catalog_key=data.catalog_key, users=data.users, shown=shown,
+        # With an engine of its own this function closes it: then features are computed here.
+        aggregates=Aggregates(engine, data, features) if engine is not None and engine.remote else None,
     )  # fmt: skip
     return Prepared(layout, config, data, features, steps, learner)
 
@@ -183,7 +185,7 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
         folders["evidence"] = _evidence(prepared, tables).folder
         folders["catalog"] = _keep_catalog(prepared).folder
         folders["online"] = _online(prepared).folder
-        folders["feature_values"] = _feature_values(prepared).folder
+        folders["feature_values"] = _feature_values(prepared, tables).folder
         folders["text"] = _text(prepared).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
         folders["card"] = _card(prepared, fitted, tables).folder
@@ -237,7 +239,7 @@ def _online(prepared: Prepared) -> StepResult:
     return prepared.steps.run("online", inputs, make)
 
 
-def _feature_values(prepared: Prepared) -> StepResult:
+def _feature_values(prepared: Prepared, engine: TablesEngine) -> StepResult:
     """The FeatureValues table as of just after the last event."""
     import pyarrow.parquet as pq
 
@@ -245,7 +247,10 @@ def _feature_values(prepared: Prepared) -> StepResult:
     at_us = int(data.interactions.at[-1]) + 1
 
     def make(folder: Path) -> None:
-        values = feature_values(features, data.interactions, data.users, data.catalog.items, at_us)
+        if engine.remote:
+            values = Aggregates(engine, data, features).values(at_us)
+        else:
+            values = feature_values(features, data.interactions, data.users, data.catalog.items, at_us)
         pq.write_table(values, folder / f"{FEATURE_VALUES.name}.parquet", compression="zstd")
 
     inputs = {"data": data.fingerprint, "features": features.fingerprint, "actions": data.interactions.actions}

@@ -24,6 +24,7 @@ from honeyguide.errors import BuildError
 from honeyguide.evaluation.judged import judge
 from honeyguide.evaluation.metrics import nDCG
 from honeyguide.features.definition import FeatureSet
+from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.config import SourceConfig, WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Segments
@@ -116,13 +117,13 @@ class Learner:
 
     def __init__(
         self, steps: Steps, config: WorkspaceConfig, catalog: CatalogView, segments: Segments, features: FeatureSet,
-        *, catalog_key: str, users: Vocabulary, shown: Shown | None = None, progress: Progress | None = None,
-        threads: int = 2,
+        *, catalog_key: str, users: Vocabulary, shown: Shown | None = None, aggregates: Aggregates | None = None,
+        progress: Progress | None = None, threads: int = 2,
     ) -> None:  # fmt: skip
-        """shown: what people were shown, from which heads may learn."""
+        """shown: what people were shown, from which heads may learn. aggregates: computes features elsewhere."""
         self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
-        self._users, self._shown = users, shown
+        self._users, self._shown, self._aggregates = users, shown, aggregates
         self._progress: Progress = progress or (lambda what, done, total: None)
         self.refusals: dict[str, str] = {}
         self._hashed: tuple[Interactions, str] | None = None  # the events that the last source asked for
@@ -279,6 +280,7 @@ class Learner:
             config=config, features=self._features, catalog=self._catalog, segments=self._segments, base=base,
             full=full, asked=asked, shown=self._shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
             moments=len(asked), requests=REQUESTS, held_out_from=int(lesson.moments.at[learnt].max(initial=0)),
+            aggregates=self._aggregates,
         )  # fmt: skip
 
         check_names(material.columns, config.heads)

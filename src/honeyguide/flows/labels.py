@@ -39,6 +39,7 @@ class Lesson:
     queries: Queries
     relevant: Ragged
     events: I64  # beside relevant.values: the event that tells of it
+    asked: I64  # (n,) the event that each moment lies just before
 
     def part(self, index: I64) -> Lesson:
         """The chosen requests, in the order given."""
@@ -48,7 +49,7 @@ class Lesson:
         np.cumsum(lengths, out=indptr[1:])
         flat = np.arange(indptr[-1], dtype=np.int64) + np.repeat(self.relevant.indptr[index] - indptr[:-1], lengths)
         relevant = Ragged(indptr, self.relevant.values[flat])
-        return Lesson(self.moments.take(index), queries, relevant, self.events[flat])
+        return Lesson(self.moments.take(index), queries, relevant, self.events[flat], self.asked[index])
 
 
 def ask(
@@ -68,7 +69,8 @@ def ask(
     A return is answered by all that the person takes within a day, a moment within a visit by the next `next_items`.
     """
     rng = np.random.default_rng(seed)
-    moments = lines.moments_of(np.sort(events))
+    events = np.sort(events)
+    moments = lines.moments_of(events)
     previous = lines.indptr[moments.user] + moments.position - 1
     known = moments.position > 0
     gap = np.full(len(moments), np.iinfo(np.int64).max, np.int64)
@@ -82,7 +84,8 @@ def ask(
     moments = moments.take(chosen)
     horizon = np.where(gap[chosen] > RETURN_US, lines.within(moments, DAY_US), next_items)
     relevant, upcoming = lines.upcoming(moments, horizon)
-    return Lesson(moments, lines.queries(moments, segments, history=history, had=had), relevant, upcoming)
+    queries = lines.queries(moments, segments, history=history, had=had)
+    return Lesson(moments, queries, relevant, upcoming, events[chosen])
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,14 @@ class ShownLesson:
     items: I32  # (n, slots), padded with -1
     outcomes: dict[str, F32]  # head -> (n, slots): 1, 0, nan where it cannot be known (yet)
     request: I32  # (n,) whose list it is, a row of `Shown.request_ids`
+    context: dict[str, I64]  # (n,) facts of the moment, as codes
 
     def part(self, index: I64) -> ShownLesson:
         """The chosen requests, in the order given."""
         queries, _ = pick(self.queries, Ragged.empty(len(self.moments)), index)
         outcomes = {name: label[index] for name, label in self.outcomes.items()}
-        return ShownLesson(self.moments.take(index), queries, self.items[index], outcomes, self.request[index])
+        context = {name: codes[index] for name, codes in self.context.items()}
+        return ShownLesson(self.moments.take(index), queries, self.items[index], outcomes, self.request[index], context)
 
 
 @dataclass(frozen=True)
@@ -178,12 +183,13 @@ def request_rows(
         part = lesson.part(np.arange(start, stop))
         pool = blend.pool(part.queries, candidates)
         if isinstance(part, ShownLesson):
-            certain, outcomes, request = part.items, part.outcomes, part.request
+            certain, outcomes, request, context = part.items, part.outcomes, part.request, part.context
         else:
             of = slice(lesson.relevant.indptr[start], lesson.relevant.indptr[stop])  # type: ignore[union-attr]
             did = {name: _among(pool, part.relevant, mask[of]) for name, mask in wanted.items()}
             certain, outcomes = _taken(pool, did)
             request = np.full(stop - start, -1, np.int32)
+            context = {name: codes[part.asked] for name, codes in full.context.items()}
         drawn, rate = _negatives(negatives, pool, certain, part.queries, rng)
         items = np.concatenate([certain, drawn], axis=1)
         known = certain.shape[1]
@@ -196,7 +202,7 @@ def request_rows(
         origin = np.full(items.shape, ORIGINS.index(how), np.int16)
         origin[:, known:] = ORIGINS.index(negatives.rule)
         chances = np.concatenate([np.ones(certain.shape, np.float32), rate], axis=1)
-        matrix = _matrix(features, stream, catalog, blend, part, pool, items)
+        matrix = _matrix(features, stream, catalog, blend, part, pool, items, context)
         flat, width = (items >= 0).reshape(-1), items.shape[1]
         user = np.repeat(part.moments.user, width)[flat]
         group = np.repeat(np.arange(start, stop, dtype=np.int64), width)[flat]
@@ -252,7 +258,7 @@ def _negatives(
 
 def _matrix(
     features: FeatureSet, stream: EventStream, catalog: CatalogView, blend: Blend, part: Lesson | ShownLesson,
-    pool: Pool, items: I32,
+    pool: Pool, items: I32, context: dict[str, I64],
 ) -> F32:  # fmt: skip
     """The ranker's columns of these items (n, k); what the sources said is nan for an item that is not in the pool."""
     n, wide = len(items), np.int64(max(int(pool.items.max(initial=0)), int(items.max(initial=0))) + 1)
@@ -266,8 +272,8 @@ def _matrix(
     scores = np.concatenate([pool.source_scores.reshape(-1, sources), np.full((1, sources), np.nan, np.float32)])[place]
     # The best score of a source is that among all candidates, as it will be when it is served.
     best = np.fmax.reduce(np.abs(pool.source_scores), axis=1, keepdims=True)
-    moments = part.moments
-    base = group_features(features, stream, catalog, Requests(moments.user, moments.at, items), part.queries)
+    asked = Requests(part.moments.user, part.moments.at, items, context)
+    base = group_features(features, stream, catalog, asked, part.queries)
     return ranker_matrix(base, Pool(items, blended, scores, pool.sources), blend.asked, best=best)
 
 
@@ -285,7 +291,8 @@ def outcome_rows(
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(events, most, replace=False)) if len(events) > most else np.sort(events)
     lines = Timelines(full)
-    matrix = event_matrix(features, full, catalog, lines, lines.moments_of(chosen), full.item[chosen], history)
+    context = {name: codes[chosen] for name, codes in full.context.items()}
+    matrix = event_matrix(features, full, catalog, lines, lines.moments_of(chosen), full.item[chosen], history, context)
     matrix = np.pad(matrix, ((0, 0), (0, source_columns)), constant_values=np.nan)
     action, value = _did(full, np.sort(events), chosen)
     young = full.at[chosen] + DAY_US > full.at[-1] if len(full) else np.zeros(0, np.bool_)
@@ -308,14 +315,16 @@ def outcome_rows(
 
 def event_matrix(
     features: FeatureSet, full: Interactions, catalog: CatalogView, lines: Timelines, moments: Moments, item: I32,
-    history: int,
+    history: int, context: dict[str, I64],
 ) -> F32:  # fmt: skip
-    """Features of one item at each moment, with the history as it is served."""
+    """Features of one item at each moment and in its context, with the history as it is served."""
     nobody_had = np.zeros(len(full.actions) + 1, np.bool_)
     segments = np.full(full.n_users, -1, np.int32)
     somebody = Moments(np.maximum(moments.user, 0), moments.position, moments.at)
     histories = lines.queries(somebody, segments, history=history, had=nobody_had)
-    return training_set(features, full, catalog, LabelRows(moments.user, item, moments.at), histories)
+    rows = LabelRows(moments.user, item, moments.at, context)
+    matrix: F32 = training_set(features, full, catalog, rows, histories)
+    return matrix
 
 
 def _did(full: Interactions, given: I64, chosen: I64) -> tuple[I16, F32]:

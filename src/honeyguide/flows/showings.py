@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from honeyguide.flows.histories import Moments, Timelines
 from honeyguide.flows.labels import ORIGINS, Sample, ShownLesson, event_matrix
 from honeyguide.flows.tables import AT_US, DID, VALUE_OF, label_rows, uncorrected
 from honeyguide.intake.actions import impressions_among, meaning
+from honeyguide.intake.versions import context_codes
 from honeyguide.ranking.heads import HeadConfig, labels
 from honeyguide.ranking.trees import Rows
 from honeyguide.schema import columns as c
@@ -45,6 +46,7 @@ class Shown:
     horizon_us: int
     until: int  # what happened at or after this moment is not known
     left_out: dict[str, int]  # why -> slots
+    context: dict[str, I64]  # (n,) facts of the moment, as codes
 
     def __len__(self) -> int:
         return len(self.user)
@@ -53,25 +55,25 @@ class Shown:
     def fingerprint(self) -> str:
         """Changes with what was shown and what came of it."""
         digest = hashlib.blake2b(digest_size=16)
-        for array in (self.user, self.item, self.at, self.request, self.action, self.did_at, self.value):
+        told = (self.user, self.item, self.at, self.request, self.action, self.did_at, self.value)
+        for array in (*told, *self.context.values()):
             digest.update(np.ascontiguousarray(array).data)
-        digest.update(repr((self.request_ids, self.horizon_us, self.until)).encode())
+        digest.update(repr((self.request_ids, self.horizon_us, self.until, [*self.context])).encode())
         return digest.hexdigest()
 
     def between(self, since_us: int, until_us: int) -> Shown:
         """Slots shown in [since, until), as if nothing from `until` on were known yet."""
-        which = slice(*np.searchsorted(self.at, [since_us, until_us], side="left"))
-        did = np.where(self.did_at[which] < until_us, self.did_at[which], _NEVER)
-        return Shown(
-            self.user[which], self.item[which], self.at[which], self.request[which], self.action, did,
-            self.value[which], self.request_ids, self.horizon_us, min(until_us, self.until), self.left_out,
-        )  # fmt: skip
+        first, end = np.searchsorted(self.at, [since_us, until_us], side="left")
+        part = self.take(np.arange(first, max(first, end)))
+        did = np.where(part.did_at < until_us, part.did_at, _NEVER)
+        return replace(part, did_at=did, until=min(until_us, self.until))
 
     def take(self, which: I64) -> Shown:
         """The chosen slots."""
-        return Shown(
-            self.user[which], self.item[which], self.at[which], self.request[which], self.action,
-            self.did_at[which], self.value[which], self.request_ids, self.horizon_us, self.until, self.left_out,
+        context = {name: codes[which] for name, codes in self.context.items()}
+        return replace(
+            self, user=self.user[which], item=self.item[which], at=self.at[which], request=self.request[which],
+            did_at=self.did_at[which], value=self.value[which], context=context,
         )  # fmt: skip
 
     def labels(self, head: HeadConfig, actions: Sequence[str]) -> F32:
@@ -96,22 +98,29 @@ def _unconditioned(head: HeadConfig) -> HeadConfig:
 def load_shown(
     engine: TablesEngine, events: ir.Table, impressions: ir.Table | None, interactions: Interactions,
     users: Vocabulary, items: Vocabulary, heads: Sequence[HeadConfig], config: TrainingConfig,
+    context: Sequence[str] = (),
 ) -> Shown | None:  # fmt: skip
-    """Everything that was shown, with the outcomes that the heads ask for; None if nothing was."""
+    """Everything that was shown, with the outcomes that the heads ask for; None if nothing was.
+
+    context: the facts of the moment that features look at.
+    """
     shown = impressions_among(interactions.actions)
     told = {interactions.actions[code] for code in np.unique(interactions.action)}
     outcomes = sorted({head.action for head in heads if head.action in interactions.actions} - set(shown))
     if not outcomes or (impressions is None and not told & set(shown)):
         return None
     horizon_us = round(config.horizon_hours * 3.6e9)
-    rows = engine.arrow(label_rows(impressions, uncorrected(events), shown, outcomes, horizon_us))
+    facts = (c.SURFACE, c.QUERY, c.CONTEXT) if context else ()
+    rows = engine.arrow(label_rows(impressions, uncorrected(events), shown, outcomes, horizon_us, facts))
     last = int(interactions.at[-1]) if len(interactions) else 0
-    return _shown(rows, users, items, [interactions.actions.index(name) for name in outcomes], horizon_us, last + 1)
+    codes = [interactions.actions.index(name) for name in outcomes]
+    return _shown(rows, users, items, codes, horizon_us, last + 1, context)
 
 
 def _shown(
-    rows: pa.Table, users: Vocabulary, items: Vocabulary, codes: Sequence[int], horizon_us: int, until: int
-) -> Shown:
+    rows: pa.Table, users: Vocabulary, items: Vocabulary, codes: Sequence[int], horizon_us: int, until: int,
+    context: Sequence[str],
+) -> Shown:  # fmt: skip
     import pyarrow.compute as pc
 
     at = rows[AT_US].to_numpy()
@@ -128,7 +137,7 @@ def _shown(
     found = Shown(
         user, item, at, request, np.array(codes, np.int16), did, value.astype(np.float32),
         (*ids.dictionary.to_pylist(), *[None] * len(alone)), horizon_us,
-        max(until, int(at.max(initial=0)) + 1), left_out,
+        max(until, int(at.max(initial=0)) + 1), left_out, {name: context_codes(rows, name) for name in context},
     )  # fmt: skip
     return found.take(known)
 
@@ -185,7 +194,8 @@ def shown_lesson(
     somebody = Moments(np.maximum(moments.user, 0), moments.position, moments.at)
     queries = lines.queries(somebody, segments, history=history, had=had)
     queries.segment[moments.user < 0] = -1
-    return ShownLesson(moments, queries, items, laid, request.astype(np.int32)), len(told)
+    context = {name: codes[head_row] for name, codes in shown.context.items()}
+    return ShownLesson(moments, queries, items, laid, request.astype(np.int32), context), len(told)
 
 
 def _first_of(request: I32, item: I32) -> I64:
@@ -204,7 +214,7 @@ def shown_rows(
     chosen = np.sort(rng.choice(len(shown), n, replace=False)) if n < len(shown) else np.arange(n)
     drawn = shown.take(chosen)
     moments = _moments(Timelines(full), drawn.user, drawn.at)
-    matrix = event_matrix(features, full, catalog, Timelines(full), moments, drawn.item, history)
+    matrix = event_matrix(features, full, catalog, Timelines(full), moments, drawn.item, history, drawn.context)
     matrix = np.pad(matrix, ((0, 0), (0, source_columns)), constant_values=np.nan)
     unknown = np.full(n, np.nan, np.float32)
     label = np.stack([drawn.labels(h, full.actions) if h.name in of else unknown for h in heads], axis=1)

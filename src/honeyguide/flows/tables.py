@@ -111,19 +111,21 @@ def first_seen(events: ir.Table, column: c.Column, known: ir.Table | None = None
 
 
 def label_rows(
-    impressions: ir.Table | None, events: ir.Table, shown: Sequence[str], outcomes: Sequence[str], horizon_us: int
-) -> ir.Table:
+    impressions: ir.Table | None, events: ir.Table, shown: Sequence[str], outcomes: Sequence[str], horizon_us: int,
+    facts: Sequence[c.Column] = (),
+) -> ir.Table:  # fmt: skip
     """One row per slot of a list as shown, with what came of it: what heads can learn of people's choices.
 
     Shown is what the serving log (`impressions`) and events whose action is one of `shown` tell. An outcome is the
     first event of its action on the same request and item; an event that names no request belongs to the person's
     newest showing of the item before it. What comes later than `horizon_us` after the showing is no outcome of it.
-    Columns: request, person (null: nobody), item, position, propensity, `AT_US`, and for each of `outcomes` by its
-    place `DID` and `VALUE_OF`. In order of time; ties by request and slot.
+    Columns: request, person (null: nobody), item, position, propensity, `AT_US`, the `facts` of the moment (columns
+    that both tables have), and for each of `outcomes` by its place `DID` and `VALUE_OF`. In order of time; ties by
+    request and slot.
     """
     import ibis
 
-    slots = _showings(impressions, events, shown)
+    slots = _showings(impressions, events, shown, facts)
     done = events.filter(events[c.ACTION].isin(list(outcomes)))
     done = done.select(
         c.REQUEST_ID, c.ITEM_ID, PLACE, **{c.USER_ID: done[c.USER_ID].nullif("")},
@@ -141,11 +143,13 @@ def label_rows(
         wide[VALUE_OF.format(code)] = value.max(where=came[_ACTION] == action)
     what = came.group_by(**{_SLOT_: came[_SLOT]}).aggregate(**wide)
     rows = slots.left_join(what, slots[_SLOT] == what[_SLOT_])
-    told = (c.REQUEST_ID, c.USER_ID, c.ITEM_ID, c.POSITION, c.PROPENSITY, AT_US)
+    told = (c.REQUEST_ID, c.USER_ID, c.ITEM_ID, c.POSITION, c.PROPENSITY, AT_US, *facts)
     return rows.order_by([AT_US, _SLOT]).select(*told, *wide)
 
 
-def _showings(impressions: ir.Table | None, events: ir.Table, shown: Sequence[str]) -> ir.Table:
+def _showings(
+    impressions: ir.Table | None, events: ir.Table, shown: Sequence[str], facts: Sequence[c.Column]
+) -> ir.Table:
     """A row per slot of a list as shown, with an id of its own that sorts by request and slot."""
     import ibis
 
@@ -158,6 +162,7 @@ def _showings(impressions: ir.Table | None, events: ir.Table, shown: Sequence[st
                 + ibis.coalesce(told[c.POSITION], 0).cast("string").lpad(7, "0") + told[c.EVENT_ID],
                 c.USER_ID: told[c.USER_ID].nullif(""), AT_US: microseconds(told[c.HAPPENED_AT]),
             },
+            **{name: told[name] for name in facts},
         )
     ]  # fmt: skip
     if impressions is not None:
@@ -172,6 +177,7 @@ def _showings(impressions: ir.Table | None, events: ir.Table, shown: Sequence[st
                     _SLOT: "i" + lists[c.REQUEST_ID] + "#" + (at + 1).cast("string").lpad(7, "0"),
                     c.USER_ID: lists[c.USER_ID].nullif(""), AT_US: microseconds(lists[c.HAPPENED_AT]),
                 },
+                **{name: lists[name] for name in facts},
             )
         )  # fmt: skip
     return ibis.union(*parts, distinct=False) if len(parts) > 1 else parts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from honeyguide.contracts import I64, CatalogView, Interactions
 from honeyguide.errors import ConfigError
 from honeyguide.features.definition import FeatureSet
+from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import Segments
 from honeyguide.flows.histories import Timelines
@@ -66,15 +67,32 @@ class Material:
     moments: int  # out of how many they were drawn
     requests: int  # so many requests of what was shown are learnt from, at most
     held_out_from: int  # what was asked after this moment is kept to decide on the heads that rank
+    aggregates: Aggregates | None = None  # computes what counts events where the tables are; None: here
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The ranker's columns."""
         return ranker_columns(self.features, self.blend.asked)
 
+    def here(self) -> Material:
+        """The same for the features that are computed in memory."""
+        elsewhere = self.aggregates.names() if self.aggregates is not None else ()
+        kept = tuple(feature for feature in self.features if feature.name not in elsewhere)
+        return replace(self, features=FeatureSet(kept))
+
 
 def assemble(material: Material) -> tuple[Sample, dict[str, Any]]:
     """The rows of all heads, and how they were sampled: rules, rates and what was left out."""
+    sample, told = _assembled(material.here())
+    if material.aggregates is None:
+        return sample, told
+    known = dict(zip(material.here().columns, sample.rows.features.T, strict=True))
+    known |= material.aggregates.of_labels(sample.user, sample.item, sample.rows.at)
+    features = np.stack([known[name] for name in material.columns], axis=1)
+    return replace(sample, rows=replace(sample.rows, features=features)), told
+
+
+def _assembled(material: Material) -> tuple[Sample, dict[str, Any]]:
     config, full, asked = material.config, material.full, material.asked
     since = int(full.at[asked].min()) if len(asked) else 0
     until = int(full.at[-1]) + 1 if len(full) else 0

@@ -67,6 +67,7 @@ class SparkTables:
     """
 
     name = "spark"
+    remote = True
 
     def __init__(self, config: SparkConfig | None = None) -> None:
         self.config = config or SparkConfig()
