@@ -412,6 +412,8 @@ class TablesEngine(Protocol):
     """Where tables are computed: Ibis expressions in, Arrow out. DuckDB by default, Spark beyond one machine."""
 
     name: str
+    remote: bool
+    """Whether it computes elsewhere: then what it can do spares this machine, though it may take longer."""
 
     def table(self, data: pa.Table, name: str | None = None) -> ir.Table:
         """An Arrow table as an expression."""
@@ -496,6 +498,14 @@ class Answerer(Protocol):
 
     def evaluation(self) -> dict[str, Any]:
         """The newest evaluation report (the Judged table as rows, and its notes), {} if there is none."""
+        ...
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports that were written: `name`, `title`, `made_at` of each."""
+        ...
+
+    def report(self, name: str) -> dict[str, Any]:
+        """One of them with its page as `html`, or NotFoundError."""
         ...
 
     def quality(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class DuckDBTables:
     """
 
     name = "duckdb"
+    remote = False
 
     def __init__(self, config: DuckDBConfig | None = None) -> None:
         self.config = config or DuckDBConfig()
