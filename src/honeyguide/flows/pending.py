@@ -88,19 +88,18 @@ def replay_log(table: Table) -> str:
     return f"replay:{table.name}"
 
 
-def recover(layout: Layout) -> bool:
-    """Finish a replay that was cut short after its rows had entered, forget one that was before; whether one was."""
+def recover(layout: Layout) -> list[LoadRecord]:
+    """Finish a replay that was cut short after its rows had entered; forget one that was before. What was finished."""
     tables = Snapshots(layout.tables)
-    found = False
+    finished = []
     for table in REPLAYED.values():
         pending = Pending.found(layout, table)
         if pending is not None:
-            found = True
             if tables.offset(table.name, replay_log(table)) >= pending.number:
-                pending.finish(tables)
+                finished.append(pending.finish(tables))
             else:
                 pending.forget()
-    return found
+    return finished
 
 
 class Pending:
@@ -148,7 +147,7 @@ class Pending:
             publish(self._half / f"{name}.new", self._half / f"{name}.json")
         os.rename(self._half, self._folder)
 
-    def finish(self, tables: Snapshots) -> None:
+    def finish(self, tables: Snapshots) -> LoadRecord:
         """Mark the rows, add those of a mended file that were refused, remember the load; each step once."""
         import pyarrow.parquet as pq
 
@@ -169,6 +168,7 @@ class Pending:
                         rewriting.keep(part)
         remember(self._layout, record)
         self.forget()
+        return record
 
     def forget(self) -> None:
         """Remove it, whole at once."""

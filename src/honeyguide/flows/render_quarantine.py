@@ -72,8 +72,6 @@ def replayed(report: Mapping[str, Any], *, as_json: bool) -> None:
     """`quarantine replay`."""
     if as_json:
         return emit_json(report)
-    if report["recovered"]:
-        out.print("[yellow]A replay that was cut short has been finished first.[/]")
     if not report["rows"]:
         return out.print("Quarantine holds no such row.")
     out.print(f"{report['rows']:,} rows = {report['accepted']:,} entered + {report['held']:,} stay")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _UNPARSED = "unparsed_line"
+_CUT_SHORT = "This is a replay that was cut short, finished now; run the command again for what else is held."
 
 
 def replay(
@@ -61,43 +62,49 @@ def replay(
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
     with only_process(layout.root / ".loading", "load"), disk_errors(layout.root):
-        recovered = recover(layout)
+        finished = recover(layout)
+        if finished:
+            return _report(layout, finished, [_CUT_SHORT], recovered=True)
         chosen = replace(selection or Selection(), state="held").checked(layout)
         waiting = _waiting(layout, chosen)
-        done: dict[str, Outcome] = {}
         if mended is not None:
             _one_table(waiting)
+        made = []
         for place, (name, rows) in enumerate(waiting.items()):
             tell(f"replaying {name}", place, len(waiting))
-            done[name] = _Replay(layout, REPLAYED[name], rows, mended, mapping or {}).run()
+            made.append(_Replay(layout, REPLAYED[name], rows, mended, mapping or {}).run())
             tell(f"replaying {name}", place + 1, len(waiting))
+    return _report(layout, made, _notes(waiting, mended), recovered=False)
+
+
+def _report(layout: Layout, made: Sequence[LoadRecord], notes: list[str], *, recovered: bool) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
-    for outcome in done.values():
-        for report in outcome.reports:
-            reasons.update(report.reasons)
+    for record in made:
+        reasons.update(record.reasons)
     return {
         "workspace": str(layout.root),
         "recovered": recovered,
-        "rows": sum(outcome.rows_in for outcome in done.values()),
-        "accepted": sum(outcome.accepted for outcome in done.values()),
-        "held": sum(outcome.rows_in - outcome.accepted for outcome in done.values()),
+        "rows": sum(record.rows_in for record in made),
+        "accepted": sum(record.accepted for record in made),
+        "held": sum(record.quarantined for record in made),
         "reasons": dict(reasons.most_common()),
-        "tables": {name: {"rows": one.rows_in, "accepted": one.accepted} for name, one in done.items()},
-        "notes": _notes(waiting, mended, done),
+        "tables": {record.table: {"rows": record.rows_in, "accepted": record.accepted} for record in made},
+        "notes": notes,
     }
 
 
-def _notes(waiting: Mapping[str, list[HeldRow]], mended: Path | None, done: Mapping[str, Outcome]) -> list[str]:
-    notes = [note for outcome in done.values() for report in outcome.reports for note in report.notes]
-    if mended is not None and waiting:
-        notes.insert(0, f"{sum(map(len, waiting.values())):,} rows left Quarantine for those of {mended.name}.")
-    unparsed = sum(row.reason == _UNPARSED for rows in waiting.values() for row in rows)
-    if unparsed and mended is None:
-        notes.append(
-            f"{unparsed:,} lines have not their file's shape and stay: export them with `quarantine show --reason "
-            f"{_UNPARSED} --export FILE`, mend them, and replay --with FILE."
+def _notes(waiting: Mapping[str, list[HeldRow]], mended: Path | None) -> list[str]:
+    if mended is not None:
+        return (
+            [f"{sum(map(len, waiting.values())):,} rows left Quarantine for those of {mended.name}."] if waiting else []
         )
-    return list(dict.fromkeys(notes))
+    unparsed = sum(row.reason == _UNPARSED for rows in waiting.values() for row in rows)
+    if not unparsed:
+        return []
+    return [
+        f"{unparsed:,} lines have not their file's shape and stay: export them with `quarantine show --reason "
+        f"{_UNPARSED} --export FILE`, mend them, and replay --with FILE."
+    ]
 
 
 def _one_table(waiting: Mapping[str, Any]) -> None:
@@ -136,17 +143,16 @@ class _Replay:
         self._given = {column: mapping[column] for column in table.columns if column in mapping}
         self._pending = Pending(layout, table, self._tables.offset(table.name, replay_log(table)) + 1)
 
-    def run(self) -> Outcome:
+    def run(self) -> LoadRecord:
         """Through the gate, into the table, and marked."""
         scratch = self._layout.scratch / "replay"
         config = WorkspaceConfig.load(self._layout.config)
         with closing(tables_engine(config.engine, self._layout.scratch)) as engine:
-            outcome = self._events(engine, scratch) if self._table is EVENTS else self._catalog(engine, scratch)
-        self._pending.finish(self._tables)
+            (self._events if self._table is EVENTS else self._catalog)(engine, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
-        return outcome
+        return self._pending.finish(self._tables)
 
-    def _events(self, engine: TablesEngine, scratch: Path) -> Outcome:
+    def _events(self, engine: TablesEngine, scratch: Path) -> None:
         tables = self._tables
         ids = all_items(self._layout)[c.ITEM_ID]
         contract = contract_of(self._layout, EVENTS.name)
@@ -178,9 +184,8 @@ class _Replay:
                 writer.add(EVENTS.arrow().empty_table())
             self._pending.write(outcome, self._record(outcome))
             stack.enter_context(self._layout.compacting())  # nobody moves the log while the rows enter
-        return outcome
 
-    def _catalog(self, engine: TablesEngine, scratch: Path) -> Outcome:
+    def _catalog(self, engine: TablesEngine, scratch: Path) -> None:
         table, tables = self._table, self._tables
         contract = contract_of(self._layout, table.name)
         had = typed(tables, table)
@@ -209,7 +214,6 @@ class _Replay:
             tables.appender(table.name, replace=True, logs={replay_log(table): self._pending.number}) as writer,
         ):
             writer.add(had)
-        return outcome
 
     def _empty(self) -> Outcome:
         stays = [(row.reason, meaning(row.reason)) for row in self._rows]

@@ -126,11 +126,11 @@ class SchemaRule(_Closed):
     """The file's columns and what kind of values each held: our name where one is mapped, else the file's.
 
     Kinds: integer, number, time, boolean, list, text; `empty` fits all. `lost` is for a column that one of ours was
-    read from, `gone` for any other.
+    read from, `gone` for any other. Judged by the file's beginning, so of JSON lines a rare field may seem gone.
     """
 
     columns: dict[str, str] = {}
-    lost: LoadSeverity = "refuse"
+    lost: LoadSeverity = "warn"
     gone: LoadSeverity = "warn"
     new: LoadSeverity = "warn"
     changed: LoadSeverity = "warn"
