@@ -391,6 +391,25 @@ def _quality() -> dict[str, Any]:
 
 
 QUALITY = _quality()
+REPORTS = [
+    {"name": "analysis", "title": "Shop: what the data says", "made_at": "2026-03-02T08:00:00+00:00", "queries": 25,
+     "failed": 1, "bytes": 9},
+    {"name": "weekly", "title": "Shop: <weekly>", "made_at": "2026-03-01T08:00:00+00:00", "bytes": 9},
+]  # fmt: skip
+
+
+@app.get("/v1/reports")
+def reports() -> dict[str, Any]:
+    return {"reports": REPORTS}
+
+
+@app.get("/v1/reports/{name}")
+def report(name: str) -> Any:
+    found = [one for one in REPORTS if one["name"] == name]
+    if not found:
+        return error(404, f"no report {name}")
+    page = "<title>x</title><h1>Saved</h1><script>document.body.append('ran')</script>"
+    return {**found[0], "html": page}
 
 
 @app.get("/v1/quality")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.heavy
 
-PATHS = ("/", "/?person=42", "/search?q=the", "/item/1", "/board", "/evaluation", "/pipeline")
+PATHS = ("/", "/?person=42", "/search?q=the", "/item/1", "/board", "/evaluation", "/reports", "/pipeline")
 TITLES = ".card h3"
 
 
@@ -162,6 +162,21 @@ def test_a_board_grows_and_its_recommendations_with_it(page: Page, console_url: 
     page.get_by_role("combobox").fill("no such film")
     page.get_by_role("combobox").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("No title fits")
+
+
+def test_a_saved_report_is_shown_and_runs_nothing(page: Page, console_url: str) -> None:
+    page.goto(f"{console_url}/reports")
+    expect(page.get_by_text("25 queries, 1 of which could not be shown")).to_be_visible()
+    frame = page.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="Saved")).to_be_visible()
+    expect(frame.get_by_text("ran")).to_have_count(0)
+    page.get_by_role("link", name="Shop: <weekly>").click()
+    expect(page.locator(".chip[aria-current]")).to_have_text("Shop: <weekly>")
+    answer = page.request.get(f"{console_url}/reports/page/weekly")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    lost = page.request.get(f"{console_url}/reports/page/nothing")
+    assert lost.status == 404
+    assert "Nothing is known under this name" in lost.text()
 
 
 def test_the_evaluation_is_drawn_tabled_and_explained(page: Page, console_url: str) -> None:

@@ -129,6 +129,14 @@ class SmallAnswerer:
     def evaluation(self) -> dict[str, Any]:
         return {}
 
+    def reports(self) -> list[dict[str, Any]]:
+        return [{"name": "analysis", "title": "What the data says"}]
+
+    def report(self, name: str) -> dict[str, Any]:
+        if name != "analysis":
+            raise NotFoundError(expected="a report (analysis)", got=repr(name), do="Ask /v1/reports.")
+        return {**self.reports()[0], "html": "<h1>é</h1>"}
+
     def quality(self) -> dict[str, Any]:
         return {"rows_in": 3, "held": 1}
 

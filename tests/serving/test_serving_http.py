@@ -382,6 +382,15 @@ def test_labels_do_not_grow_without_bound() -> None:
     assert families(text)["honeyguide_fallbacks_total", (("reason", "other"),)] == 900
 
 
+def test_reports_are_listed_and_given_whole(call: Client) -> None:
+    (one,) = call("GET", "/v1/reports").json()["reports"]
+    assert call("GET", f"/v1/reports/{one['name']}").json() == {**one, "html": "<h1>é</h1>"}
+    for name in ("nothing", "..%2F..%2Fetc%2Fpasswd", "%FF", "a/b", ""):
+        refused = call("GET", f"/v1/reports/{name}")
+        assert refused.status_code == 404, name
+        assert refused.json()["error"]["message"]
+
+
 # ------------------------------------------------------------------------------------------------------- OpenAPI
 
 
@@ -389,7 +398,7 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
     document = call("GET", "/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/recommend", "/v1/search", "/v1/suggest", "/v1/events", "/v1/items/{item_id}", "/v1/pipeline",
-        "/v1/evaluation", "/v1/quality", "/", "/healthz", "/readyz", "/metrics",
+        "/v1/evaluation", "/v1/reports", "/v1/reports/{name}", "/v1/quality", "/", "/healthz", "/readyz", "/metrics",
     }  # fmt: skip
     assert set(document["paths"]["/v1/items/{item_id}"]) == {"get", "put"}
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

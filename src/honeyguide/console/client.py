@@ -99,6 +99,14 @@ class Api:
         """The last evaluation."""
         return _decoded(await self._send("GET", "/v1/evaluation"), dict)
 
+    async def reports(self) -> dict[str, Any]:
+        """The reports that were written."""
+        return _decoded(await self._send("GET", "/v1/reports"), dict)
+
+    async def report(self, name: str) -> dict[str, Any]:
+        """One of them with its page."""
+        return _decoded(await self._send("GET", f"/v1/reports/{quote(name, safe='')}"), dict)
+
     async def quality(self) -> dict[str, Any]:
         """The quality of the data."""
         return _decoded(await self._send("GET", "/v1/quality"), dict)

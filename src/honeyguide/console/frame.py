@@ -22,6 +22,7 @@ NAVIGATION = (
     ("board", "/board", "Board"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("data", "/data", "Data"),
+    ("reports", "/reports", "Reports"),
     ("pipeline", "/pipeline", "Pipeline"),
 )
 CONNECT_S = 30.0

@@ -16,6 +16,7 @@ from honeyguide.console.home import home_page
 from honeyguide.console.item import Origin, item_page
 from honeyguide.console.pipeline import pipeline_page
 from honeyguide.console.render import render
+from honeyguide.console.reports import report_alone, reports_page
 from honeyguide.console.search import search_page
 
 __all__ = ["add_pages"]
@@ -50,6 +51,14 @@ def add_pages(api: Api, title: str, people: tuple[str, ...]) -> None:
     @ui.page("/data")
     async def data() -> None:
         await data_quality_page(site)
+
+    @ui.page("/reports")
+    async def reports(name: str = "") -> None:
+        await reports_page(site, name)
+
+    @app.get("/reports/page/{name}")
+    async def report(name: str) -> Response:
+        return await report_alone(site, name)
 
     @ui.page("/pipeline")
     async def pipeline() -> None:

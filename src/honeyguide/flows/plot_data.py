@@ -186,6 +186,8 @@ def figure(value: float, *, percent: bool = False) -> str:
         return "–"
     if percent:
         part = 100 * value
+        if 0 < abs(part) < 0.01:
+            return f"{'<' if part > 0 else '>−'}0.01{_THIN}%"
         digits = 0 if abs(part) >= 100 or part == round(part) else 1 if abs(part) >= 1 else 2
         return f"{part:,.{digits}f}{_THIN}%".replace(",", _THIN).replace("-", "−")
     if value == round(value) and abs(value) < 1e15:
@@ -201,7 +203,7 @@ def short(value: float, *, percent: bool = False) -> str:
     if percent:
         return f"{100 * value:.6g}{_THIN}%".replace("-", "−")
     for unit, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
+        if abs(value) >= max(unit, 1e4):  # 2026 is more often a year than 2k
             return f"{value / unit:.4g}{sign}".replace("-", "−")
     return f"{value:.4g}".replace("-", "−")
 

@@ -6,6 +6,7 @@ heatmaps are HTML. No script: what a place holds is said when the pointer rests 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -315,8 +316,9 @@ def _bars(spec: ChartSpec, axis: Axis, series: Series, notes: list[str]) -> Draw
                 if np.isfinite((a, b)).all():
                     whisker = Markup('<u style="left:{:.2f}%;width:{:.2f}%"></u>').format(at(a), max(at(b) - at(a), 0))
             said = figure(value, percent=spec.percent)
-            bar = '<i class="t{}" style="left:{:.2f}%;width:{:.2f}%" title="{}"></i>'
-            drawn = Markup(bar).format(n % 8, left, right - left, f"{series.names[n]}: {said}") + whisker
+            bar = '<i class="t{}{}" style="left:{:.2f}%;width:{:.2f}%" title="{}"></i>'
+            nothing = " nothing" if value == 0 else ""
+            drawn = Markup(bar).format(n % 8, nothing, left, right - left, f"{series.names[n]}: {said}") + whisker
             bars.append((drawn, said))
         if stacked:
             whole = float(np.nansum(series.values[place]))
@@ -396,17 +398,24 @@ def _heatmap(spec: ChartSpec, table: pa.Table, title: str) -> Drawn:
             inside = said if numbered else ""
             words = f"{down.said(row)}, {across.said(column)}: {said}"
             cell = '<td style="--d:{:.0f}%" class="{}" title="{}">{}</td>'
-            cells.append(Markup(cell).format(depth, "deep" if depth > 45 else "pale", words, inside))
+            cells.append(Markup(cell).format(depth, "deep" if depth > 62 else "pale", words, inside))
         body.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(down.said(row), Markup("").join(cells)))
     markup = Markup(
         '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table class="heat{}"><thead><tr><th>{}</th>{}'
         '</tr></thead><tbody>{}</tbody></table></div><p class="scale"><span>{}</span><i></i><span>{}</span>'
         '<span class="soft">{}; hatched: not known</span></p>'
     ).format(
-        title, "" if numbered else " fine", f"{down.name} \\ {across.name}", head, Markup("").join(body),
+        title, _heat_class(numbered, [across.said(place) for place in columns]), f"{down.name} \\ {across.name}",
+        head, Markup("").join(body),
         figure(low, percent=spec.percent), figure(high, percent=spec.percent), spec.color,
     )  # fmt: skip
     return Drawn(markup, tuple(notes))
+
+
+def _heat_class(numbered: bool, heads: Sequence[str]) -> str:
+    if numbered:
+        return ""
+    return " fine upright" if max(len(head) for head in heads) > 3 else " fine"
 
 
 def _some(axis: Axis, notes: list[str]) -> range:
@@ -458,6 +467,7 @@ def table_of(table: pa.Table, rows: int) -> Markup:
     ]
     part = table.slice(0, rows)
     columns = [column_of(part, name).to_pylist() for name in part.column_names]
+    digits = [_digits(column) if right else 0 for column, right in zip(columns, numeric, strict=True)]
     head = Markup("").join(
         Markup('<th scope="col"{}>{}</th>').format(_right(right), name)
         for name, right in zip(part.column_names, numeric, strict=True)
@@ -465,8 +475,8 @@ def table_of(table: pa.Table, rows: int) -> Markup:
     body = Markup("").join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(
-                Markup("<td{}>{}</td>").format(_right(right), _cell(value, right))
-                for value, right in zip(row, numeric, strict=True)
+                Markup("<td{}>{}</td>").format(_right(right), _cell(value, right, places))
+                for value, right, places in zip(row, numeric, digits, strict=True)
             )
         )
         for row in zip(*columns, strict=True)
@@ -480,10 +490,24 @@ def _right(right: bool) -> Markup:
     return Markup(' class="num"') if right else Markup("")
 
 
-def _cell(value: Any, number: bool) -> str:
+def _digits(column: Sequence[Any]) -> int:
+    """Decimals that a column of numbers needs for four digits that tell something, at most six."""
+    most = 0
+    for value in column:
+        number = abs(float(value)) if value is not None else 0.0
+        if math.isfinite(number) and number != round(number) and number >= 1e-3:
+            said = f"{number:.{min(6, max(0, 3 - math.floor(math.log10(number))))}f}"
+            most = max(most, len(said.rstrip("0").partition(".")[2]))
+    return most
+
+
+def _cell(value: Any, number: bool, digits: int) -> str:
     if value is None:
         return "–"
     if number:
-        return figure(float(value))
+        amount = float(value)
+        if digits and (amount == 0 or 1e-3 <= abs(amount) < 1e9):
+            return f"{amount:,.{digits}f}".replace(",", "\u202f").replace("-", "−")
+        return figure(amount)
     said = text_of(value)
     return said if len(said) <= _LONGEST_CELL else said[: _LONGEST_CELL - 1] + "…"

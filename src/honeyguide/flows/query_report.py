@@ -40,6 +40,7 @@ __all__ = ["query_report", "refresh"]
 SHIPPED = Path(__file__).parent / "analysis" / "queries"
 """Queries that come with the package, beside those of the workspace."""
 _NOTHING = Markup("")
+_NARROW = 3  # columns of a table that half a page holds
 _FOLD_ROWS = 100
 """Rows of an answer that the page keeps in a fold below its chart."""
 
@@ -57,6 +58,16 @@ class _Section:
     rows: int = 0
     more: bool = False  # the answer has more rows than were fetched
     seconds: float = 0.0
+    columns: int = 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the page's width."""
+        return (
+            self.state == "failed"
+            or self.query.chart.kind == "heatmap"
+            or (self.query.chart.kind == "table" and self.columns > _NARROW)
+        )
 
 
 def query_report(
@@ -194,7 +205,9 @@ def _section(opened: Opened, config: ReportConfig, query: SavedQuery, end: float
         # What the database knows and Python does not: a moment of the year 200,000, or infinity.
         problem = f"The answer holds a value that cannot be shown: {error}"
     state: Literal["drawn", "failed"] = "failed" if problem else "drawn"
-    return _Section(query, state, chart, data, notes, problem, answer.table.num_rows, answer.more, took)
+    return _Section(
+        query, state, chart, data, notes, problem, answer.table.num_rows, answer.more, took, answer.table.num_columns
+    )
 
 
 def _asked(opened: Opened, config: ReportConfig, query: SavedQuery, end: float) -> Asked:

@@ -206,6 +206,12 @@ def built(report: Mapping[str, Any], *, as_json: bool) -> None:
         out.print(heads)
     for decision in report["decisions"]:
         out.print(f"  • {escape(decision)}")
+    made = report.get("report") or {}
+    if "error" in made:
+        out.print(f"\n[red]✗[/] the report of saved queries was not written: {escape(made['error'])}")
+    elif made:
+        failed = f", [red]{made['failed']} failed[/]" if made["failed"] else ""
+        out.print(f"\nReport: {escape(made['path'])} ({made['queries']} queries{failed}, {made['seconds']:.1f} s)")
     return out.print(f"\nIn service: [bold]{report['build_id']}[/] ({report['seconds']:.1f} s)")
 
 

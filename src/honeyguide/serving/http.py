@@ -262,6 +262,12 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
     async def pipeline(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.pipeline())
 
+    async def reports(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        return 200, _encode({"reports": answerer.reports()})
+
+    async def report(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        return 200, _encode(answerer.report(str(scope["path_params"]["name"])))
+
     async def evaluation(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.evaluation())
 
@@ -292,6 +298,8 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         "/v1/items/{item_id:path}": {"GET": get_item, "PUT": put_item},
         "/v1/pipeline": {"GET": pipeline},
         "/v1/evaluation": {"GET": evaluation},
+        "/v1/reports": {"GET": reports},
+        "/v1/reports/{name}": {"GET": report},
         "/v1/quality": {"GET": quality},
         "/healthz": {"GET": alive},
         "/readyz": {"GET": ready},

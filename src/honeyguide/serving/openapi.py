@@ -164,6 +164,22 @@ _ITEM_ID = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 512},
     "example": "2571",
 }
+_NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "One of `/v1/reports`.",
+    "schema": {"type": "string"},
+    "example": "analysis",
+}
+_REPORT = {
+    "name": "analysis",
+    "title": "Films: what the data says",
+    "made_at": "2026-03-02T08:00:00+00:00",
+    "bytes": 209140,
+    "queries": 25,
+    "failed": 0,
+}
 _PREFIX = {"name": "prefix", "in": "query", "required": True, "schema": {"type": "string"}, "example": "mat"}
 _K = {
     "name": "k",
@@ -240,6 +256,22 @@ def _paths() -> dict[str, Any]:
                 "evaluation",
                 "The newest offline evaluation.",
                 _found({"schema": anything, "example": _EVALUATION}),
+            )
+        },
+        "/v1/reports": {
+            "get": _operation(
+                "reports",
+                "The reports that were written: of saved queries (`honeyguide report`), and of the demo.",
+                _found({"schema": anything, "example": {"reports": [_REPORT]}}),
+            )
+        },
+        "/v1/reports/{name}": {
+            "get": _operation(
+                "report",
+                "One report with its page, which is self-contained HTML.",
+                _found({"schema": anything, "example": _REPORT | {"html": "<!doctype html>..."}}),
+                parameters=(_NAME,),
+                refusals=(404,),
             )
         },
         "/v1/quality": {

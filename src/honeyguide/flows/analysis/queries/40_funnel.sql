@@ -1,6 +1,10 @@
 -- title: From shown to acted on
 -- chart: bar x=step y=share color=surface format=percent
--- note: Showings that led to an action of the step's weight or a larger one. Without showings there is no funnel.
-SELECT step || ' ' || actions AS step, coalesce(surface, 'not said') AS surface,
-  sum(reached) / max(sum(reached)) OVER (PARTITION BY surface) AS share
-FROM funnels GROUP BY funnels.step, actions, surface ORDER BY funnels.step, surface
+-- note: Share of the showings that led to an action of this weight or a larger one.
+WITH reached AS (
+  SELECT step AS n, actions AS step, coalesce(surface, 'not said') AS surface, sum(reached) AS reached
+  FROM funnels GROUP BY ALL
+)
+SELECT r.step, r.surface, r.reached / s.reached AS share
+FROM reached AS r JOIN reached AS s ON s.surface = r.surface AND s.n = 0
+WHERE r.n > 0 AND s.reached > 0 ORDER BY r.n, share DESC
