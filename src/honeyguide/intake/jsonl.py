@@ -107,17 +107,21 @@ class _Rows:
     def _data(self) -> npt.NDArray[np.uint8]:
         return np.frombuffer(self.lines.data, np.uint8)
 
-    def column(self, at: int) -> pa.Array:
-        """A column as texts, null where the field is null or not there."""
+    def texts(self) -> list[pa.Array]:
+        """Every column as texts, null where the field is null or not there."""
         import pyarrow as pa
 
-        kind, low, high = self.kind[at], self.low[at], self.high[at]
-        there = kind > kernel.NULL
-        offsets = np.empty(len(kind) + 1, np.int32)
-        out = np.empty(max(1, int((high - low)[there].sum())), np.uint8)
-        kernel.gather(self._data, kind, low, high, offsets, out)
-        bitmap = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
-        return pa.Array.from_buffers(pa.string(), len(kind), [bitmap, pa.py_buffer(offsets), pa.py_buffer(out)])
+        there = self.kind > kernel.NULL
+        columns, n = self.kind.shape
+        base = np.concatenate([[0], np.cumsum(((self.high - self.low) * there).sum(axis=1, dtype=np.int64))])
+        offsets, out = np.empty((columns, n + 1), np.int32), np.empty(max(1, int(base[-1])), np.uint8)
+        kernel.gather(self._data, self.kind, self.low, self.high, base, offsets, out)
+        found = []
+        for at in range(columns):
+            bitmap = None if there[at].all() else pa.py_buffer(np.packbits(there[at], bitorder="little"))
+            cells = pa.py_buffer(out[base[at] : max(base[at] + 1, base[at + 1])])
+            found.append(pa.Array.from_buffers(pa.string(), n, [bitmap, pa.py_buffer(offsets[at]), cells]))
+        return found
 
     def objects(self, columns: Sequence[str]) -> pa.Array:
         """See `raw.AsWritten`."""
@@ -156,7 +160,7 @@ def _raw(path: Path, fields: _Fields, lines: Lines, clean: bool) -> Raw:
         lines = Lines(lines.data, lines.start[good], lines.end[good], lines.row_number[good])
         kind, low, high = kind[:, good], low[:, good], high[:, good]
     rows = _Rows(lines, list(fields.columns), kind, low, high)
-    columns = [rows.column(at) for at in range(len(rows.columns))]
+    columns = rows.texts()
     if not columns:  # no row has a field: a table without columns would have no rows either
         rows.columns.append("")
         columns = [pa.nulls(len(lines), pa.string())]

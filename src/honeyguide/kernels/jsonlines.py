@@ -63,31 +63,38 @@ def scan(
             if at >= stop or data[at] != 34:
                 wrong[i] = MALFORMED
                 break
-            name, (at, what) = at + 1, _string(data, at + 1, stop)
-            if what == ABSENT:
-                wrong[i] = MALFORMED
-                break
-            size = at - 1 - name
-            found = -1
-            for step in range(known):
-                k = guess + step
-                if k >= known:
-                    k -= known
-                if name_ends[k + 1] - name_ends[k] == size:
-                    same = True
-                    for p in range(size):
-                        if data[name + p] != names[name_ends[k] + p]:
-                            same = False
-                            break
-                    if same:
-                        found, guess = k, k + 1 if k + 1 < known else 0
+            # Most lines name their fields in the same order: look there before anything else.
+            name = at + 1
+            size, found = np.int64(0), -1
+            if known and _named(data, name, stop, names, name_ends[guess], name_ends[guess + 1]):
+                size, found = np.int64(name_ends[guess + 1] - name_ends[guess]), guess
+                at = name + size + 1
+            else:
+                at, what = _string(data, name, stop)
+                if what == ABSENT:
+                    wrong[i] = MALFORMED
+                    break
+                size = at - 1 - name
+                for k in range(known):
+                    if _named(data, name, stop, names, name_ends[k], name_ends[k + 1]):
+                        found = k
                         break
+            if found >= 0:
+                guess = found + 1 if found + 1 < known else 0
             at = _blanks(data, at, stop)
             if at >= stop or data[at] != 58:
                 wrong[i] = MALFORMED
                 break
             first = _blanks(data, at + 1, stop)
-            at, what = _value(data, first, stop, stack)
+            # Most values are plain texts; unsigned places compile without a check for places counted from the end.
+            place, last, what = np.uint64(first) + np.uint64(1), np.uint64(stop), ABSENT
+            if first < stop and data[first] == 34:
+                while place < last and _PLAIN[data[place]]:
+                    place += np.uint64(1)
+                if place < last and data[place] == 34:
+                    at, what = np.int64(place) + 1, TEXT
+            if what == ABSENT:
+                at, what = _value(data, first, stop, stack)
             if what == ABSENT:
                 wrong[i] = DEEP if at == -1 else MALFORMED
                 break
@@ -111,6 +118,19 @@ def scan(
             wrong[i] = MALFORMED
         bad += wrong[i] != 0
     return bad
+
+
+@njit(cache=True, nogil=True)
+def _named(data: U8, at: Any, stop: Any, names: U8, first: int, last: int) -> bool:
+    """Whether a name and the closing quote stand here."""
+    size = last - first
+    if at + size >= stop or data[at + size] != 34:
+        return False
+    here, there = np.uint64(at), np.uint64(first)
+    for p in range(np.uint64(size)):  # noqa: SIM110
+        if data[here + p] != names[there + p]:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -142,7 +162,6 @@ def _string(data: U8, at: Any, stop: Any) -> tuple[Any, int]:
     """From behind the opening quote to behind the closing one; ABSENT if it is no string."""
     what = TEXT
     while at < stop:
-        # Unsigned, so that no check for places counted from the end is compiled in.
         place, last = np.uint64(at), np.uint64(stop)
         while place < last and _PLAIN[data[place]]:
             place += np.uint64(1)
@@ -290,22 +309,29 @@ def _key(data: U8, at: int, stop: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def gather(data: U8, kind: U8, low: I32, high: I32, offsets: I32, out: U8) -> int:
-    """The values of one column as texts, back to back in `out`, their ends in `offsets` (n + 1,); returns the bytes.
+def gather(data: U8, kind: U8, low: I32, high: I32, base: I64, offsets: I32, out: U8) -> None:
+    """The values of every column as texts, row by row, so that a line is fetched once.
 
-    Escapes are resolved; a number, a literal, an object or a list stays as it is written. Null and absent are empty.
+    kind, low, high: (columns, n) of `scan`. Column k gets `out[base[k]:base[k + 1]]` at most, its texts back to back,
+    and their ends (from 0) in `offsets[k]`, (columns, n + 1). Escapes are resolved; a number, a literal, an object or a
+    list stays as it is written. Null and absent are empty.
     """
-    to = 0
-    offsets[0] = 0
-    for i in range(len(kind)):
-        if kind[i] == ESCAPED:
-            to = _resolved(data, low[i], high[i], out, to)
-        elif kind[i] != ABSENT and kind[i] != NULL:
-            for p in range(low[i], high[i]):
-                out[to] = data[p]
-                to += 1
-        offsets[i + 1] = to
-    return to
+    columns, n = kind.shape
+    for k in range(columns):
+        offsets[k, 0] = 0
+    for i in range(n):
+        for k in range(columns):
+            to = base[k] + offsets[k, i]
+            what = kind[k, i]
+            if what == ESCAPED:
+                to = _resolved(data, low[k, i], high[k, i], out, to)
+            elif what > NULL:
+                place, there = np.uint64(low[k, i]), np.uint64(to)
+                size = high[k, i] - low[k, i]
+                for p in range(np.uint64(size)):
+                    out[there + p] = data[place + p]
+                to += size
+            offsets[k, i + 1] = to - base[k]
 
 
 @njit(cache=True, nogil=True)
