@@ -147,7 +147,7 @@ class OnlineState:
             for at, group in enumerate(self._groups):
                 arrays |= group.save(f"group{at}")
             for name, array in arrays.items():
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+                np.save(folder / f"{name}.npy", _tidy(array), allow_pickle=False)
             state = {
                 "version": _VERSION,
                 "clock_us": self._clock,
@@ -479,6 +479,16 @@ class OnlineState:
         end = np.cumsum(np.bincount(owner, minlength=n_users)[:n_users])
         begin = np.concatenate([[0], end[:-1]]).astype(np.int64)
         return _Kept(held, np.searchsorted(held.events["at"], starts).astype(np.int64), past, begin, end)
+
+
+def _tidy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same with zeros between its fields, where else stands whatever this process's memory held before."""
+    if array.dtype.names is None:
+        return array
+    tidy = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        tidy[name] = array[name]
+    return tidy
 
 
 def _groups(plan: Plan) -> list[tuple[Any, CellPlan]]:

@@ -3,6 +3,9 @@
 What a version of a table holds of a log is written in the version's own manifest (`Snapshot.logs`), put in force with
 the rows by one rename. So a compaction that dies before that has done nothing, and one that dies after it, before the
 log was trimmed, is taken up by the next: it finds the offset, adds nothing, and trims.
+
+The log is trimmed up to where the compaction before this one had come: what was moved just now stays there until the
+next, so that a server that follows the log is never overtaken.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def compact(
     folder: Path | str | Layout, *, log: EventLog | None = None, impressions: EventLog | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Move what the logs hold into the tables, trim the logs, apply `[retention]`; returns the report of the command.
+    """Move what came since into the tables, trim the logs, apply `[retention]`; returns the report of the command.
 
     log, impressions: the open logs of a process that has them.
     """
@@ -98,7 +101,7 @@ def _move_events(tables: Snapshots, log: EventLog) -> dict[str, int]:
         moved = {EVENTS.name: events.rows, ITEMS.name: len(items)}
     else:
         moved = {EVENTS.name: 0, ITEMS.name: 0}
-    log.trim(head)
+    log.trim(min(done.values()))
     return moved
 
 
@@ -112,7 +115,7 @@ def _move_impressions(tables: Snapshots, log: EventLog) -> dict[str, int]:
                 if fresh:
                     shown.add(impressions_from_log(fresh))
         moved = shown.rows
-    log.trim(head)
+    log.trim(done)
     return {IMPRESSIONS.name: moved}
 
 

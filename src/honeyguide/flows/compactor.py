@@ -11,8 +11,10 @@ import time
 import structlog
 
 from honeyguide.contracts import EventLog
+from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
+from honeyguide.schema.tables import EVENTS
 
 __all__ = ["Compactor"]
 
@@ -35,6 +37,7 @@ class Compactor:
         self._running: subprocess.Popen[bytes] | None = None
         self._last = time.monotonic()
         self._not_before = 0.0
+        self._moved = 0  # so much of the log was in the tables when it was last looked at
 
     def look(self) -> None:
         """Start a compaction if it is time."""
@@ -58,11 +61,13 @@ class Compactor:
         now = time.monotonic()
         if now < self._not_before or not self._retention.compact_minutes:
             return False
-        waiting = self._log.head() - self._log.trimmed()
         late = now - self._last >= self._retention.compact_minutes * 60
-        if late and not waiting:
+        wanted = 1 if late else self._retention.compact_records
+        if self._log.head() - self._moved >= wanted:
+            self._moved = Snapshots(self._layout.tables).offset(EVENTS.name, self._log.id)
+        elif late:
             self._last = now
-        return waiting >= self._retention.compact_records or (late and waiting > 0)
+        return self._log.head() - self._moved >= wanted
 
     def _claimed(self) -> bool:
         if not self._mine:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["Dataset", "Segments", "held", "held_expression", "load", "read_log", "typed"]
+__all__ = ["Dataset", "Segments", "all_items", "held", "held_expression", "load", "read_log", "typed"]
 
 _PAGE = 50_000
 _NEEDED = (
@@ -101,13 +101,35 @@ def read_log(log: EventLog, after: int, until: int) -> dict[str, list[bytes]]:
 
 
 def waiting(layout: Layout, tables: Snapshots, table: Table) -> list[bytes]:
-    """What the log holds of Events or Impressions and the table does not yet, in order."""
+    """What the log holds of Events, Items or Impressions and the table does not yet, in order."""
     path = layout.impressions if table is IMPRESSIONS else layout.log
     if not path.exists():
         return []
     with closing(SqliteLog(path)) as log:
-        kind = "impression" if table is IMPRESSIONS else "event"
+        kind = {EVENTS.name: "event", ITEMS.name: "item", IMPRESSIONS.name: "impression"}[table.name]
         return read_log(log, tables.offset(table.name, log.id), log.head())[kind]
+
+
+def all_items(layout: Layout) -> pa.Table:
+    """Every item as it is now: the table's, those changed since, and those that only events know."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    tables = Snapshots(layout.tables)
+    with layout.compacting(shared=True):
+        items = put_items(typed(tables, ITEMS), waiting(layout, tables, ITEMS))
+        since = from_log(waiting(layout, tables, EVENTS))
+        strange = [ITEMS.arrow().empty_table()]
+        parts = tables.scan(EVENTS.name, columns=(c.ITEM_ID, c.HAPPENED_AT)) if tables.find(EVENTS.name) else ()
+        for rows in (*parts, since):
+            strange.append(bare_items(rows, items[c.ITEM_ID]))
+    found = pa.concat_tables(strange)
+    first = found.group_by(c.ITEM_ID).aggregate([(c.KNOWN_AT, "min")]).sort_by(c.ITEM_ID)
+    where = pc.index_in(first[c.ITEM_ID], value_set=found[c.ITEM_ID].combine_chunks())
+    bare = found.take(where)
+    at = bare.schema.get_field_index(c.KNOWN_AT)
+    bare = bare.set_column(at, bare.schema.field(at), first[f"{c.KNOWN_AT}_min"])
+    return pa.concat_tables([items, bare.cast(items.schema)])
 
 
 def held(layout: Layout, table: Table) -> pa.Table:
@@ -202,7 +224,7 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
     catalog = catalog_view(items)
     context = FeatureSet.from_config(config.features).context_keys if config.features else ()
-    columns = [*_NEEDED, c.CONTEXT] if context else list(_NEEDED)
+    columns = [*_NEEDED, c.SURFACE, c.QUERY, c.CONTEXT] if context else list(_NEEDED)
     rows = engine.arrow(ordered(log_of_events).select(*columns))
     return Dataset(
         events=log_of_events,

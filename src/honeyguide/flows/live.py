@@ -169,6 +169,11 @@ class Live:
                 self.forget(Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone))
             self.applied = page[-1][0]
 
+    def skip_trimmed(self) -> None:
+        """Go on where the log begins, without what was trimmed."""
+        if self.log is not None:
+            self.applied = max(self.applied, self.log.trimmed())
+
     def forget(self, user_ids: Iterable[str]) -> None:
         """Drop what this process knows of people: their events, their place in the vocabulary, their segment."""
         for user_id in user_ids:

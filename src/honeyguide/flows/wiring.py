@@ -15,7 +15,7 @@ from honeyguide.contracts import Appended, EventLog, Health
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import BuildError, HoneyguideError, NotFoundError, TrimmedError
-from honeyguide.flows import answer
+from honeyguide.flows import answer, saved_reports
 from honeyguide.flows.compact import open_log
 from honeyguide.flows.compactor import Compactor
 from honeyguide.flows.config import WorkspaceConfig
@@ -174,6 +174,14 @@ class Desk:
         """The newest evaluation, {} if there is none."""
         return newest(self._layout)
 
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports that were written."""
+        return saved_reports.listing(self._layout)
+
+    def report(self, name: str) -> dict[str, Any]:
+        """One report with its page."""
+        return saved_reports.read(self._layout, name)
+
     def quality(self) -> dict[str, Any]:
         """What the loads brought, and what Quarantine holds."""
         return self._quality.report()
@@ -204,9 +212,18 @@ class Desk:
         try:
             self._live.catch_up()
         except TrimmedError:
-            # This process slept through a compaction: what it missed is in the tables.
-            self._live = Live(self._layout, self._log)
+            self._overtaken()
         return self._live
+
+    def _overtaken(self) -> None:
+        """This process slept through two compactions: what it missed is in the tables."""
+        try:
+            self._live = Live(self._layout, self._log)
+        except HoneyguideError as error:
+            # There is no build to load any more. This one stays, without the people that were erased meanwhile.
+            _logger.warning("the log was trimmed and the build cannot be loaded again", reason=str(error))
+            self._live.forget(self._forgotten.among(self._live.users.ids))
+            self._live.skip_trimmed()
 
     def _answering(self) -> Live:
         live = self._current()
@@ -216,19 +233,25 @@ class Desk:
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            try:
-                self._retired = self._layout.why_retired(self._live.build_id) if self._next is None else ""
-                if self._compactor is not None:
-                    self._compactor.look()
-                if self._layout.current_build() != self._live.build_id and self._next is None:
-                    self._next = _warm(Live(self._layout, self._log))
-                    self._refused = self._retired = ""
-                    _logger.info("a new build is in service", build=self._next.build_id)
-            except HoneyguideError as error:
-                # The build that is loaded stays in service; readiness tells why the new one is not.
-                if str(error) != self._refused:
-                    self._refused = str(error)
-                    _logger.error("the new build cannot be loaded", reason=self._refused)
+            self._look()
+
+    def _look(self) -> None:
+        """Whether the build was retired, the log is to be compacted, or another build is in service."""
+        try:
+            if self._compactor is not None:
+                self._compactor.look()
+            if self._next is not None:
+                return
+            self._retired = self._layout.why_retired(self._live.build_id)
+            if self._layout.current_build() != self._live.build_id:
+                self._next = _warm(Live(self._layout, self._log))
+                self._refused = self._retired = ""
+                _logger.info("a new build is in service", build=self._next.build_id)
+        except HoneyguideError as error:
+            # The build that is loaded stays in service, unless it was retired; readiness tells why.
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _logger.error("the new build cannot be loaded", reason=self._refused)
 
 
 def _warm(live: Live) -> Live:
