@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from honeyguide.intake.foreign.base import File, Importer
-from honeyguide.intake.foreign.facts import ITEM_COLUMNS
 from honeyguide.intake.foreign.records import Head, records
 from honeyguide.intake.foreign.rows import Part, Rows, Unfit, number, word
 from honeyguide.schema import columns as c
@@ -28,7 +27,7 @@ _COLUMNS = {
     DECISIONS.name: (
         c.REQUEST_ID, c.POSITION, c.HAPPENED_AT, c.POLICY_VERSION, c.OFFERED, c.CHOSEN, c.PROPENSITY, c.REWARD,
     ),
-    ITEMS.name: ITEM_COLUMNS,
+    ITEMS.name: (c.ITEM_ID, c.CATEGORIES, c.AVAILABLE),
 }  # fmt: skip
 _NEEDED = ("timestamp", "item_id", "position", "click", "propensity_score")
 _POLICIES = ("random", "bts")
