@@ -69,7 +69,7 @@ def test_p_values_of_sound_logs_are_uniform() -> None:
         a = (p.cumsum(1) > rng.random((200, 1))).argmax(1)
         decision, actions = np.repeat(np.arange(200), 4), np.tile(np.arange(4), 200)
         test = frequency_test(decision, actions, p.ravel(), np.arange(200) * 4 + a, np.arange(200) % 2, 2)
-        inverse = inverse_frequency_test(a, p[np.arange(200), a], 4)
+        inverse = inverse_frequency_test(a, p[np.arange(200), a], np.full(4, 200.0))
         found.append((test.p_value, inverse.p_value))
     for p_values in np.array(found).T:
         assert (p_values < 0.05).mean() <= 0.08

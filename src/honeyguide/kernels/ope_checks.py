@@ -85,27 +85,27 @@ def frequency_test(
 
 
 def inverse_frequency_test(
-    action: npt.NDArray[np.integer], propensity: F64, n_actions: int, least_n3: float = 25.0
+    action: npt.NDArray[np.integer], propensity: F64, offers: F64, least_n3: float = 40.0
 ) -> Test:
-    """Whether sum of 1 / propensity over an action's choices is n, where only the chosen's propensity is known.
+    """Whether sum of 1 / propensity over an action's choices is at most the decisions that offered it.
 
-    Holds for every action that could have been chosen at every decision. action, propensity: (n,). Per action a t-like
-    statistic with its own variance, only where its third moment allows (n3); the smallest p-value times how many were
-    tested (Bonferroni). `worst` is that action.
+    For logs that hold only the chosen action's propensity: the sum's mean is the number of decisions at which the
+    action had a chance, which is no more than its offers; only an excess is evidence, so the test has one side.
+    action, propensity: (n,); offers: (actions,). Per action a normal score with the variance under full support, only
+    where its third moment allows (n3); the smallest p-value times how many were tested (Bonferroni). `worst` is that
+    action.
     """
-    n = len(action)
     inverse = 1.0 / propensity
-    sums = [np.bincount(action, inverse**power, n_actions) for power in (1, 2, 3)]
+    sums = [np.bincount(action, inverse**power, len(offers)) for power in (1, 2, 3)]
     with np.errstate(invalid="ignore", divide="ignore"):
         n3 = sums[1] ** 3 / sums[2] ** 2
-        # Variance of sum(1/p on the chosen) - n; under the hypothesis its mean is n.
-        z = (sums[0] - n) / np.sqrt(sums[1] - n)
-    usable = (n3 >= least_n3) & (sums[1] > n)
+        z = (sums[0] - offers) / np.sqrt(sums[1] - sums[0])
+    usable = (n3 >= least_n3) & (sums[1] > sums[0] * (1 + 1e-9))
     if not usable.any():
         return Test(np.nan, np.nan, 0, -1)
-    worst = int(np.argmax(np.where(usable, np.abs(z), -1.0)))
+    worst = int(np.argmax(np.where(usable, z, -np.inf)))
     tested = int(usable.sum())
-    return Test(float(z[worst]), float(min(1.0, tested * 2 * ndtr(-abs(z[worst])))), tested, worst)
+    return Test(float(z[worst]), float(min(1.0, tested * ndtr(-z[worst]))), tested, worst)
 
 
 def weight_mean_test(w: F64, expected: F64, second: F64) -> Test:

@@ -49,8 +49,7 @@ def check_log(log: DecisionLog, target: Target | None = None) -> list[Check]:
         if target is not None:
             tests.append(("weights", _weights(log, target), ""))
     else:
-        found = inverse_frequency_test(log.chosen, log.propensity, len(log.actions))
-        tests.append(("propensities", found, ""))
+        tests.append(("propensities", _excess(log), ""))
     adjusted = _holm([test.p_value for _, test, _ in tests])
     checks = [
         Check(name, p, bool(p < _FALSE_FLAGS), _says(log, name, test, p, fact))
@@ -73,6 +72,21 @@ def _frequency(log: DecisionLog, decision: I64, group: I64, n_groups: int, part:
         return Test(np.nan, np.nan, 0, -1)
     group = np.where(part, group, -1)
     return frequency_test(decision, log.offered.values, log.probabilities, log.place, group, n_groups)
+
+
+def _excess(log: DecisionLog) -> Test:
+    """The inverse-frequency test over all decisions and within each value of each fact; the worst, corrected."""
+    k, decision = len(log.actions), log.decision
+    found = []
+    for group, n_groups in [(np.zeros(len(log), np.int64), 1), *((group, n) for _, group, n in _groups(log))]:
+        offers = np.bincount(group[decision] * k + log.offered.values, minlength=n_groups * k).astype(np.float64)
+        test = inverse_frequency_test(group * k + log.chosen, log.propensity, offers)
+        if np.isfinite(test.p_value):
+            found.append(test)
+    if not found:
+        return Test(np.nan, np.nan, 0, -1)
+    worst = min(found, key=lambda test: test.p_value)
+    return worst._replace(p_value=min(1.0, worst.p_value * len(found)))
 
 
 def _weights(log: DecisionLog, target: Target) -> Test:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_PAIRS", "DecisionLog", "Facts", "decision_log", "prepared"]
 
 _NEAR = 1e-6  # how far probabilities may be from their sum, and a propensity from its probability
+_LEAST, _MOST = 1e-12, 1e12  # propensity and reward: beyond, sums of cubes say nothing in 64 bits
 _NEEDED = (c.CHOSEN, c.PROPENSITY, c.REWARD)
 MOST_PAIRS = 50_000_000  # decisions x offered actions, 400 MB per array of float64
 
@@ -110,7 +111,7 @@ def decision_log(
     propensity = _numbers(table, c.PROPENSITY)
     _refuse_rows(
         "propensities above 0 and at most 1",
-        ~((propensity > 0) & (propensity <= 1 + _NEAR)),
+        ~((propensity >= _LEAST) & (propensity <= 1 + _NEAR)),
         propensity,
         "What was chosen had a chance above zero: log the probability with which it was drawn, at the time it was.",
     )
@@ -136,8 +137,10 @@ def decision_log(
                 got=f"{n:,} decisions and {len(actions):,} actions without it",
                 do="Log what was offered at each decision: each action may have been possible nowhere else.",
             )
-        offered = Ragged(np.arange(n + 1) * len(actions), np.tile(np.arange(len(actions), dtype=np.int32), n))
-        notes.append(f"The log does not say what was offered: all {len(actions):,} actions it knows are taken as such.")
+        offered, less = _all_but_above(table, chosen, len(actions))
+        notes.append(
+            f"The log does not say what was offered: all {len(actions):,} actions it knows{less} are taken so."
+        )
     else:
         lengths = pc.list_value_length(offered_lists).to_numpy(zero_copy_only=False)
         values = pc.index_in(offered_lists.flatten(), known).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -234,7 +237,7 @@ def _rewards(table: pa.Table, missing: float | None, notes: list[str]) -> F64:
         notes.append(f"{int(absent.sum()):,} missing rewards were taken as {missing:g}, as asked.")
     _refuse_rows(
         "a finite reward in every row",
-        ~np.isfinite(reward),
+        ~(np.abs(reward) <= _MOST),
         np.where(absent, np.nan, reward),
         "If no event means nothing was earned, say so with --missing-reward 0; otherwise join the outcomes first.",
     )
@@ -254,6 +257,26 @@ def _offered(table: pa.Table, n: int) -> pa.ListArray | None:
     empty = np.asarray(lists.is_null()) | (lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) == 0)
     _refuse_rows("offered actions in every row, or in none", empty, "none", "Log what could have been chosen.")
     return lists.cast(pa.list_(pa.string()))
+
+
+def _all_but_above(table: pa.Table, chosen: I32, actions: int) -> tuple[Ragged, str]:
+    """Every action at every decision; in lists that never show one twice, without those that stand above."""
+    request, _, _ = _requests(table, len(chosen))
+    n = len(chosen)
+    open_ = np.ones((n, actions), np.bool_)
+    again = False
+    for back in range(1, int(np.bincount(request).max())):
+        same = np.flatnonzero(request[back:] == request[:-back]) + back
+        above = chosen[same - back]
+        again |= bool((above == chosen[same]).any())
+        open_[same, above] = False
+    lists = len(np.unique(request)) < n and not again
+    if not lists:
+        open_[:] = True
+    rows, values = np.nonzero(open_)
+    sizes = np.bincount(rows, minlength=n)
+    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Ragged(indptr, values.astype(np.int32)), ", less those above in the list," if lists else ""
 
 
 def _place(offered: Ragged, chosen: I32, n: int, actions: list[str]) -> I64:
