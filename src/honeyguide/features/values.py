@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from honeyguide.contracts import F32, Interactions
+from honeyguide.contracts import F32, CatalogView, Interactions
 from honeyguide.features.asof import as_of
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import LabelRows
@@ -20,15 +20,19 @@ __all__ = ["feature_values", "training_table"]
 
 
 def feature_values(
-    features: FeatureSet, interactions: Interactions, users: Vocabulary, items: Vocabulary, at_us: int
-) -> pa.Table:
-    """The FeatureValues table: the aggregates of every person and item just before `at_us`, null where undefined."""
+    features: FeatureSet, interactions: Interactions, users: Vocabulary, items: Vocabulary, at_us: int,
+    *, catalog: CatalogView | None = None,
+) -> pa.Table:  # fmt: skip
+    """The FeatureValues table: the aggregates of every person and item just before `at_us`, null where undefined.
+
+    catalog: needed by features that count different codes of the items.
+    """
     parts = []
     sides: tuple[tuple[Literal["user", "item"], Vocabulary], ...] = (("user", users), ("item", items))
     for entity, ids in sides:
         own = features.aggregates(entity)
         rows = np.arange(len(ids), dtype=np.int32)
-        values = as_of(features, interactions, entity, rows, np.full(len(ids), at_us))
+        values = as_of(features, interactions, entity, rows, np.full(len(ids), at_us), catalog=catalog)
         n = len(ids) * len(own)
         columns = {
             c.ENTITY: pa.repeat(entity, n),

@@ -86,8 +86,11 @@ class Aggregates:
 
     def _asked(self, features: FeatureSet, labels: pa.Table) -> pa.Table:
         """A row per label, in their order."""
+        import pyarrow as pa
+
         if not len(features) or not labels.num_rows:
-            return labels.append_column(c.FEATURE_VALUE, labels[c.LABEL_ID]).select([c.LABEL_ID])
+            nothing = {f.name: pa.nulls(labels.num_rows, pa.float32()) for f in features}
+            return pa.table({c.LABEL_ID: labels[c.LABEL_ID], **nothing})
         asked = self.engine.table(labels, "labels")
         actions = self.data.interactions.actions
         found = as_of_buckets(features, self.engine, self._events(), asked, actions, codes=self._codes())
