@@ -391,6 +391,7 @@ def _quality() -> dict[str, Any]:
 
 
 QUALITY = _quality()
+SENT = [QUALITY]
 REPORTS = [
     {"name": "analysis", "title": "Shop: what the data says", "made_at": "2026-03-02T08:00:00+00:00", "queries": 25,
      "failed": 1, "bytes": 9},
@@ -414,7 +415,13 @@ def report(name: str) -> Any:
 
 @app.get("/v1/quality")
 def quality() -> dict[str, Any]:
-    return QUALITY
+    return SENT[-1]
+
+
+@app.put("/test/quality")
+def send_quality(sent: dict[str, Any]) -> None:
+    """From now on this is sent; nothing: the figures of before."""
+    SENT[:] = [sent or QUALITY]
 
 
 if __name__ == "__main__":

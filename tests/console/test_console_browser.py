@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.heavy
 
-PATHS = ("/", "/?person=42", "/search?q=the", "/item/1", "/board", "/evaluation", "/reports", "/pipeline")
+PATHS = ("/", "/?person=42", "/search?q=the", "/item/1", "/board", "/evaluation", "/data", "/reports", "/pipeline")
 TITLES = ".card h3"
 
 

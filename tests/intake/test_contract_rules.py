@@ -138,6 +138,15 @@ def test_rows_that_the_gate_found() -> None:
     assert "1 rows with negative_price" in found[0].detail
 
 
+def test_rows_that_the_gate_let_pass() -> None:
+    rules = contract(gate={"negative_price": "warn", "time_in_future": "warn", "duplicate": "quarantine"})
+    assert rules.gate_warns() == {"negative_price", "time_in_future"}
+    report = Report("events", "f", 10, 10, 0, {}, {}, (), {}, warned={"negative_price": 4})
+    found = ContractCheck(EVENTS, rules, now_us=NOW).finish(Totals(report, {}))
+    assert [(one.reason, one.severity) for one in found] == [("negative_price", "warn")]
+    assert "4 rows" in found[0].detail
+
+
 @pytest.mark.parametrize(("quarantined", "broken"), [(10, False), (11, True)])
 def test_too_large_a_share_held_back(quarantined: int, broken: bool) -> None:
     check = ContractCheck(EVENTS, contract(quarantined=ShareRule(max_share=0.1, severity="refuse")), now_us=NOW)

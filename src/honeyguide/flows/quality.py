@@ -13,7 +13,7 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.load_records import LoadRecord, contract_of, contract_path, records
 from honeyguide.intake.contract import VolumeRule
-from honeyguide.intake.quality import REASONS
+from honeyguide.intake.quality import meaning
 from honeyguide.intake.volume import WEEKS, WEEKS_NEEDED, odd_days
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, QUARANTINE
@@ -118,7 +118,7 @@ def _reasons(held: Mapping[tuple[str, str, str, bool], int]) -> list[dict[str, A
     for (_, reason, _, replayed), n in held.items():
         (back if replayed else waiting)[reason] += n
     return [
-        {"reason": reason, "meaning": REASONS.get(reason, ""), "held": waiting[reason], "replayed": back[reason]}
+        {"reason": reason, "meaning": meaning(reason), "held": waiting[reason], "replayed": back[reason]}
         for reason in sorted({*waiting, *back}, key=lambda reason: (-waiting[reason], -back[reason], reason))
     ]
 

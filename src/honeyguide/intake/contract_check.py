@@ -228,6 +228,9 @@ class ContractCheck:
             held = totals.report.reasons.get(code, 0)
             if severity == "refuse" and held:
                 yield Breach(code, "refuse", f"{held:,} rows with {code}, of which the contract allows none.", held)
+            passed = totals.report.warned.get(code, 0)
+            if severity == "warn" and passed:
+                yield Breach(code, "warn", f"{passed:,} rows with {code} were let in, as the contract says.", passed)
         share, report = self.contract.quarantined, totals.report
         if share is not None and report.quarantined > share.max_share * report.rows_in:
             detail = (
