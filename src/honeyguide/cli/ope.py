@@ -51,6 +51,9 @@ def ope(
     logged_by: Annotated[str | None, typer.Option(help="Only decisions of this policy version.")] = None,
     surface: Annotated[str | None, typer.Option(help="Only this surface (events, workspace).")] = None,
     mapping: Map = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Items that may be chosen (item_id); others refuse the log.")
+    ] = None,
     renormalise: Annotated[
         bool, typer.Option("--renormalise", help="Spread the policy's mass over what was offered, in proportion.")
     ] = False,
@@ -74,7 +77,7 @@ def ope(
             log, policy=policy, reward=reward, reward_range=reward_range, missing_reward=missing_reward,
             estimators=estimator or (), model=model, tuning=tuning, logged_by=logged_by, surface=surface,
             mapping=mapping_of(mapping or []), renormalise=renormalise, independent_slots=independent_slots,
-            level=level, seed=seed, out=out, html=html, progress=progress,
+            level=level, seed=seed, catalog=catalog, out=out, html=html, progress=progress,
         )  # fmt: skip
     print_report(report, as_json=as_json)
     raise typer.Exit(3 if report["verdict"]["name"] == "NOT IDENTIFIABLE" else 0)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from honeyguide.contracts import Progress
 from honeyguide.engines.tables.arrow import published
-from honeyguide.errors import ConfigError
+from honeyguide.errors import ConfigError, DataError
 from honeyguide.evaluation.replay.estimators import ESTIMATORS, OpeConfig, Valued, evaluate, value_table
 from honeyguide.evaluation.replay.log import DecisionLog, decision_log, prepared
 from honeyguide.evaluation.replay.policy import Target
@@ -22,6 +22,7 @@ from honeyguide.evaluation.replay.slates import SLATE_ESTIMATORS, SlateConfig, e
 from honeyguide.flows.ope_log import find_log
 from honeyguide.flows.ope_policy import target_policy
 from honeyguide.flows.ope_trees import TreesRewards
+from honeyguide.intake.files import read
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def ope(
     tuning: str = "design",
     level: float = 0.95,
     seed: int = 0,
+    catalog: Path | None = None,
     out: Path | None = None,
     html: Path | None = None,
     progress: Progress | None = None,
@@ -62,7 +64,7 @@ def ope(
     tell("reading the log", 0, 3)
     found = find_log(log, mapping=mapping, reward=reward, surface=surface, progress=progress)
     table = prepared(found.table, logged_by)
-    decisions = decision_log(table, missing_reward=missing_reward)
+    decisions = decision_log(table, missing_reward=missing_reward, catalog=_catalog(catalog))
     tell("reading the policy", 1, 3)
     target = target_policy(policy, decisions, table, renormalise=renormalise)
     tell("valuing", 2, 3)
@@ -71,7 +73,7 @@ def ope(
         decisions, target, estimators=estimators, model=model, tuning=tuning,
         independent_slots=independent_slots, options=options,
     )  # fmt: skip
-    report = _report(log, found.kind, found.notes, decisions, valued, reward, logged_by)
+    report = _report(log, found.kind, found.notes, decisions, valued, reward, logged_by, level)
     if out is not None:
         _write(value_table([valued], _metric(reward)), out)
     if html is not None:
@@ -117,6 +119,18 @@ def value(
         raise ConfigError(expected=f"a valid `{name}`", got=str(first["input"]), do=f"{first['msg']}.") from error
 
 
+def _catalog(path: Path | None) -> list[str] | None:
+    """Ids of what may be chosen at all."""
+    if path is None:
+        return None
+    items = read(path).table
+    if c.ITEM_ID not in items.column_names:
+        raise DataError(
+            expected=f"a column `{c.ITEM_ID}` in {path}", got=", ".join(items.column_names[:12]), do="Name it so."
+        )
+    return [str(one) for one in items[c.ITEM_ID].to_pylist()]
+
+
 def _metric(reward: str | None) -> str:
     return reward or str(c.REWARD)
 
@@ -129,6 +143,7 @@ def _report(
     valued: Valued,
     reward: str | None,
     logged_by: str | None,
+    level: float,
 ) -> dict[str, Any]:
     overlap = asdict(valued.overlap)
     names = ("from_weight", "share_of_log", "share_of_target")
@@ -137,7 +152,8 @@ def _report(
         {"action": action, "share": share} for action, share in valued.overlap.unsupported_actions
     ]
     report = {
-        "log": str(log), "kind": kind, "policy": valued.policy, "reward": _metric(reward), "logged_by": logged_by,
+        "log": str(log), "kind": kind, "policy": valued.policy, "reward": _metric(reward),
+        "logged_by": logged_by, "level": level,
         "decisions": len(decisions), "requests": len(decisions.request_ids), "units": decisions.n_units,
         "actions": len(decisions.actions), "lists": decisions.is_slates, "logged_value": valued.logged_value,
         "rewarded": int(np.count_nonzero(decisions.reward)),
@@ -161,7 +177,7 @@ def _says(report: Mapping[str, Any], valued: Valued) -> list[str]:
         inside = best.low <= valued.logged_value <= best.high
         told.append(
             f"`{valued.policy}` would have earned {best.estimate:.4g} a {per}, from {best.low:.4g} to {best.high:.4g} "
-            f"({best.estimator}, 95 % interval): "
+            f"({best.estimator}, {report['level']:.0%} interval): "
             + ("not told apart from the log's policy." if inside else "another value than the log's policy's.")
         )
         if verdict.name == "UNVERIFIED":

@@ -61,7 +61,7 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
         for tone, one in enumerate(report["estimates"])
         if one["estimate"] is not None
     ]
-    chart = interval_chart(rows, label="Value by estimator, 95 % intervals") if rows else None
+    chart = interval_chart(rows, label=f"Value by estimator, {report['level']:.0%} intervals") if rows else None
     shares = overlap_chart(report["overlap"]["shares"])
     page = _template().render(report=report, chart=chart, shares=shares, tone=_COLOURS[report["verdict"]["name"]])
     with published(path) as temporary:

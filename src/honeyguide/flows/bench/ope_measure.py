@@ -24,6 +24,7 @@ __all__ = ["ESS_LEAST", "N3_LEAST", "PEERS", "Measured", "measure", "peers"]
 
 ESS_LEAST, N3_LEAST = 100.0, 25.0
 PEERS = ("normal", "bootstrap", "studentised", "bernstein", "betting")
+_NAMES = ("ips", "snips", "dr", "sndr", "dros", "switch")
 _CHUNK_CELLS = 4_000_000
 _Z = float(ndtri(0.975))
 
@@ -68,13 +69,14 @@ class Measured:
 def measure(stratum: Stratum, logs: int, seed: int) -> dict[str, Measured]:
     """Every estimator with an interval on `logs` logs of a stratum, with the kernels that `honeyguide ope` uses.
 
+    `snips-chosen-only` is SNIPS where the other actions' propensities were not logged (verdict UNVERIFIED).
     A log is its counts: how often each (context, action) was drawn, and how often it was rewarded, in two halves that
     give each other the reward model.
     """
     rng = np.random.default_rng(seed)
     contexts, actions = stratum.logged.shape
     cells = contexts * actions
-    found = {name: Measured(stratum.truth) for name in ("ips", "snips", "dr", "sndr", "dros", "switch")}
+    found = {name: Measured(stratum.truth) for name in (*_NAMES, "snips-chosen-only")}
     share = (stratum.contexts[:, None] * stratum.logged).ravel()
     w_cell = stratum.weights.ravel()
     g_cells = {name: _tuned(name, w_cell, share, stratum.n) for name in ("dros", "switch")}
@@ -109,6 +111,10 @@ def measure(stratum: Stratum, logs: int, seed: int) -> dict[str, Measured]:
         for name in ("ips", "snips"):
             interval = tail_interval(plain, tail, 1.0, 0.0, normalised=name == "snips", times=times)
             found[name].add(interval, answered)
+        came = np.nan_to_num(happened.tail_weight)
+        said = ((happened.ess >= ESS_LEAST) & (happened.n3 >= N3_LEAST)).astype(np.float64)
+        blind = tail_interval(plain, came, 1.0, 0.0, normalised=True, times=times)
+        found["snips-chosen-only"].add(blind, said)
         for name in ("dr", "sndr"):
             interval = tail_interval(modelled, tail, 1 - model, -model, normalised=name == "sndr", times=times)
             found[name].add(interval, answered)

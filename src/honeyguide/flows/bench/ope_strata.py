@@ -53,7 +53,7 @@ def _ordinary() -> list[Stratum]:
     """Contexts x actions, a target further and further from the log, rewards that follow the weights or flee them."""
     rng = np.random.default_rng(7)
     found = []
-    for n, contexts, actions in ((1_000, 1, 5), (4_000, 8, 10), (20_000, 20, 50)):
+    for n, contexts, actions in ((1_000, 1, 5), (4_000, 8, 10), (20_000, 10, 20)):
         for overlap, apart in (("near", 0.5), ("apart", 1.2), ("far", 2.0), ("beyond", 3.0)):
             for rate in (0.3, 0.1, 0.03, 0.01):
                 for follows, power in (("independent", 0.0), ("with-weight", 0.7), ("against-weight", -0.5)):
