@@ -35,7 +35,7 @@ def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
         grid.add_column(name, justify="left" if name in ("estimator", "how") else "right", overflow="fold")
     for one in report["estimates"]:
         mark = "[bold]" if one["estimator"] == report["best"] else ""
-        numbers = (f"{one[key]:.4f}" if one[key] is not None else "-" for key in ("estimate", "low", "high"))
+        numbers = (f"{one[key]:.4g}" if one[key] is not None else "-" for key in ("estimate", "low", "high"))
         how = one["about"] if one["says"] in ("", "no interval") else one["says"]
         grid.add_row(f"{mark}{escape(one['estimator'])}", *numbers, escape(how))
     out.print(grid)

@@ -33,11 +33,11 @@ ESTIMATORS: tuple[Estimator, ...] = ("snips", "dr", "sndr", "ips", "dros", "swit
 """All, the most trustworthy first."""
 
 _ABOUT = {
-    "ips": "rewards weighed by the propensities",
-    "snips": "the same, divided by the sum of weights",
+    "ips": "as snips, divided by the number of decisions",
+    "snips": "rewards weighed by the propensities, divided by the sum of weights",
     "dm": "a reward model's word alone; no interval, for its error cannot be known",
     "dr": "a reward model, corrected by weighed residuals",
-    "sndr": "the same, the correction divided by the sum of weights",
+    "sndr": "as dr, the correction divided by the sum of weights",
     "dros": "as dr with large weights shrunk; the interval holds their bias",
     "switch": "as dr with weights above a limit left to the model; the interval holds their bias",
 }

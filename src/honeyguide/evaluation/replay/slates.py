@@ -33,7 +33,7 @@ SLATE_ESTIMATORS: tuple[SlateEstimator, ...] = ("rips", "cascade-dr", "sips", "i
 
 _ABOUT = {
     "rips": "a slot weighs itself and those above it: right if people read from the top",
-    "cascade-dr": "the same, with a reward model per slot corrected by the weighed residuals",
+    "cascade-dr": "as rips, with a reward model per slot corrected by the weighed residuals",
     "sips": "a slot weighs the whole list: no assumption, the least overlap",
     "iips": "a slot weighs its own item: right only if slots do not influence one another",
     "pi": "self-normalised pseudo-inverse: right if the list's reward is a sum over slots and items",
