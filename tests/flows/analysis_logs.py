@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,15 @@ def tables(did: Rows = (), shown: Rows = (), catalog: Rows = ()) -> dict[str, pa
     return {"raw_events": events(did), "impressions": impressions(shown), "all_items": items(catalog)}
 
 
+@cache
+def _statements(name: str, weights: tuple[tuple[str, float], ...]) -> dict[str, str]:
+    return analysis.statements([name], dict(weights))
+
+
 def see(name: str, given: Mapping[str, pa.Table], weights: Mapping[str, float] = WEIGHTS) -> list[dict[str, Any]]:
     """The rows of a view on DuckDB, by its key."""
     view = analysis.VIEWS[name]
-    with Confined({}, given, analysis.statements([name], weights)) as confined:
+    with Confined({}, given, _statements(name, tuple(weights.items()))) as confined:
         order = ", ".join(f'"{column}" NULLS FIRST' for column in view.key)
         return confined.ask(f"SELECT * FROM {name} ORDER BY {order}").table.to_pylist()
 

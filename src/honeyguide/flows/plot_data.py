@@ -194,7 +194,8 @@ def figure(value: float, *, percent: bool = False) -> str:
         return f"{value:,.0f}".replace(",", _THIN).replace("-", "−")
     if 1e-3 <= abs(value) < 1e15:
         digits = max(0, 3 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{digits}f}".replace(",", _THIN).replace("-", "−")
+        said = f"{value:,.{digits}f}"
+        return (said.rstrip("0").rstrip(".") if digits else said).replace(",", _THIN).replace("-", "−")
     return f"{value:.3g}".replace("-", "−")
 
 

@@ -355,7 +355,7 @@ def _interruptible(
         except TimeoutError as error:
             connection.interrupt()
             raise RequestError(
-                expected=f"an answer within {timeout_s:g} s", got="a query that takes longer",
+                expected=f"an answer within {timeout_s:.2g} s", got="a query that takes longer",
                 do="Ask for less (a period, a sample), or allow more time.",
             ) from error  # fmt: skip
 

@@ -196,7 +196,9 @@ def _position_ctr(scope: Scope) -> ir.Table:
     one, z, z2 = real(1), real(_Z), real(_Z * _Z)
     centre = (p + z2 / (n * real(2))) / (one + z2 / n)
     half = (p * (one - p) / n + z2 / (n * n * real(4))).sqrt() * z / (one + z2 / n)
-    return counted.mutate(**{v.CTR: p, v.CTR_LOW: centre - half, v.CTR_HIGH: centre + half})
+    # Rounding must not leave the share outside of its own interval.
+    low, high = ibis.greatest(ibis.least(centre - half, p), real(0)), ibis.least(ibis.greatest(centre + half, p), one)
+    return counted.mutate(**{v.CTR: p, v.CTR_LOW: low, v.CTR_HIGH: high})
 
 
 def _funnels(scope: Scope) -> ir.Table:
