@@ -198,7 +198,9 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
             atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest)))
             atomic_write(layout.current, manifest.build_id.encode())
         _sweep(layout, steps)
-    return _report(manifest)
+    from honeyguide.flows.query_report import refresh
+
+    return {**_report(manifest), "report": refresh(layout, tell)}
 
 
 def _evidence(prepared: Prepared, engine: TablesEngine) -> StepResult:
@@ -250,7 +252,9 @@ def _feature_values(prepared: Prepared, engine: TablesEngine) -> StepResult:
         if engine.remote:
             values = Aggregates(engine, data, features).values(at_us)
         else:
-            values = feature_values(features, data.interactions, data.users, data.catalog.items, at_us)
+            values = feature_values(
+                features, data.interactions, data.users, data.catalog.items, at_us, catalog=data.catalog
+            )
         pq.write_table(values, folder / f"{FEATURE_VALUES.name}.parquet", compression="zstd")
 
     inputs = {"data": data.fingerprint, "features": features.fingerprint, "actions": data.interactions.actions}
