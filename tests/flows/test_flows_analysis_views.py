@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_every_column_means_one_thing_in_all_views() -> None:
             assert said.setdefault(str(column), (column.dtype, column.meaning)) == (column.dtype, column.meaning), (
                 column
             )
+
+
+def test_the_docs_say_what_the_code_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    for view in analysis.VIEWS.values():
+        told = page.split(f"### `{view.name}`\n")[1].split("\n### ")[0]
+        assert view.meaning in told
+        for column in view.columns:
+            assert re.search(rf"\| `{column}` \| {re.escape(column.dtype)}[^|]*\| {re.escape(column.meaning)} \|", told)
 
 
 def test_a_log_without_rows_gives_empty_views_with_their_columns() -> None:
