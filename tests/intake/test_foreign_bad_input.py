@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -173,11 +175,23 @@ def test_a_gzip_file_cut_off_is_refused_in_a_sentence(case, tmp_path):
     (tmp_path / "men.csv").write_bytes(packed)
     assert len(rows_of(found_in(tmp_path / "men.csv"), EVENTS)) == 3000
     (tmp_path / "men.csv").write_bytes(packed[: len(packed) - 9])
-    found = foreign.detect(tmp_path / "men.csv")
-    if found is not None:
-        with pytest.raises(DataError, match="gzip") as refused:
-            list(found.parts())
-        assert "\n" not in str(refused.value)
+    with pytest.raises(DataError, match="gzip") as refused:
+        list(found_in(tmp_path / "men.csv").parts())
+    assert "\n" not in str(refused.value)
+
+
+def test_a_parquet_file_that_promises_more_than_it_holds_is_missed_by_nobody(tmp_path):
+    for name in ("events", "queries"):
+        table = pv.read_csv(FORMATS / "ubi_flat" / f"{name}.csv")
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    assert len(rows_of(found_in(tmp_path), EVENTS)) == 4
+    whole = (tmp_path / "queries.parquet").read_bytes()
+    for cut in (whole[:-20], whole[: len(whole) // 2], whole[:4] + whole[40:], b"", b"PAR1"):
+        (tmp_path / "queries.parquet").write_bytes(cut)
+        for there in (tmp_path, tmp_path / "queries.parquet"):
+            with pytest.raises(DataError) as refused:
+                list(found_in(there).parts())
+            assert "\n" not in str(refused.value)
 
 
 def test_bytes_of_another_encoding_cost_one_line_and_come_back(case, tmp_path):
@@ -350,10 +364,10 @@ def test_whatever_is_changed_each_line_is_accounted_for(tmp_path_factory, engine
         at = int(place * len(data))
         data = data[:at] + put + data[at + length :]
     path.write_bytes(data)
-    found = foreign.detect(path)
-    if found is None:
-        return
     try:
+        found = foreign.detect(path)
+        if found is None:
+            return
         parts = [raw for _, raw in found.parts(EVENTS)]
         load = load_events(engine, found.file(EVENTS), now=NOW)
     except DataError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from honeyguide.errors import DataError, ResourceError
+from honeyguide.errors import DataError
 from honeyguide.intake.blocks import json_lines, opened, taken
 from honeyguide.intake.files import open_raw, rows_of
 from honeyguide.intake.raw import BROKEN, marked
@@ -56,18 +56,21 @@ class Head:
 
 
 def head(path: Path) -> Head | None:
-    """The beginning of a file; None where it holds no records at all (empty, binary, prose)."""
-    try:
-        start = _start(path, _SAMPLE_BYTES)
-    except (DataError, ResourceError):
-        return None  # whoever reads the file says what is wrong with it
+    """The beginning of a file; None where it holds no records at all (empty, binary, prose).
+
+    Raises DataError for a gzip file, a Parquet file or a JSON array that is broken: it may be a part of the export that
+    would be missed.
+    """
+    start = _start(path, _SAMPLE_BYTES)
     if _is_json(start):
         first = _first(records(path, "json"))
         return Head(path, "json", first, frozenset(name for fields in first for name in fields)) if first else None
+    if start[:4] == _PARQUET or path.suffix == ".parquet":
+        return _head_of_parquet(path)
     try:
         file = open_raw(path)
         raw = file.sample()
-    except (DataError, ResourceError):
+    except DataError:
         return None
     if not raw.has_header:
         return None
@@ -75,16 +78,30 @@ def head(path: Path) -> Head | None:
     return Head(path, file.format, tuple(rows), frozenset(raw.table.column_names))
 
 
+def _head_of_parquet(path: Path) -> Head:
+    """By its schema and a few rows: there may be thousands of such files in a folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    open_raw(path)  # says in a sentence what is wrong with it
+    try:
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(_SAMPLE_RECORDS), None)
+            first = () if batch is None else tuple(batch.to_pylist())
+            return Head(path, "parquet", first, frozenset(file.schema_arrow.names))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            expected=f"a readable Parquet file at {path}", got=_short(error), do="It may be truncated: write it anew."
+        ) from error
+
+
 def _first(found: Iterator[Record]) -> tuple[dict[str, Any], ...]:
     kept: list[dict[str, Any]] = []
-    try:
-        for record in found:
-            if record.fields is not None:
-                kept.append(record.fields)
-            if len(kept) == _SAMPLE_RECORDS or record.number > 5 * _SAMPLE_RECORDS:
-                break
-    except DataError:
-        pass  # what could be read of the beginning is enough to tell the format
+    for record in found:
+        if record.fields is not None:
+            kept.append(record.fields)
+        if len(kept) == _SAMPLE_RECORDS or record.number > 5 * _SAMPLE_RECORDS:
+            break
     return tuple(kept)
 
 
