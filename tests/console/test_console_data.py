@@ -91,7 +91,7 @@ def test_the_page_tells_what_came_and_what_was_held_back(page: Page, console_url
     expect(loads).to_have_count(10)
     odd = loads.filter(has_text="events-2026-w10.parquet")
     expect(odd.locator(".finding")).to_have_count(3)
-    expect(odd.locator(".finding.quarantine")).to_contain_text("'<b>crawler</b>'")  # as text, not as HTML
+    expect(odd.locator(".finding.quarantine")).to_contain_text("<b>crawler</b> (512, 9,120)")  # as text, not as HTML
     expect(loads.filter(has_text="events-2026-w11.parquet")).to_contain_text("The contract was kept.")
     page.get_by_role("button", name="Show 4 more").click()
     expect(loads).to_have_count(14)

@@ -426,6 +426,30 @@ def test_a_killed_replay_enters_once(first: Path, tmp_path: Path) -> None:
     assert recovered > 2
 
 
+def test_nobody_who_is_erased_stays_in_a_replay_cut_short(
+    ws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from honeyguide.flows.forget import forget
+    from honeyguide.flows.pending import Pending
+
+    def dies(self: Pending, tables: Snapshots) -> None:
+        raise KeyboardInterrupt
+
+    mended = write(tmp_path / "m.csv", [line(100, user="ada@example.org"), line(101, user="ada@example.org", when="x")])
+    with monkeypatch.context() as patched:
+        patched.setattr(Pending, "finish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            replay(ws, Selection(reasons=("missing_user", "unreadable_time")), mended=mended)
+    assert len(ids(ws)) == len(GOOD) + 1
+    forget(ws, "ada@example.org")
+    assert len(ids(ws)) == len(GOOD)
+    for path in ws.rglob("*"):
+        if path.is_file():
+            text = pq.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_bytes()
+            assert "ada@example.org" not in str(text), path
+    assert not list((ws / "loads").glob("replaying*"))
+
+
 def test_two_replays_at_once(ws: Path) -> None:
     from honeyguide.engines.tasks.steps import only_process
 

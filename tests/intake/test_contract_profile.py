@@ -255,7 +255,8 @@ def test_a_bot_is_told_or_held_back() -> None:
     check, held = check_bots("warn")
     assert (held, check.bots_to_hold) == (0, {})
     assert [(one.code, one.severity) for one in check.breaches] == [("bot", "warn")]
-    assert "'bot' (45, 45)" in check.breaches[0].detail
+    assert "bot" not in check.breaches[0].detail
+    assert check.breaches[0].told.endswith("in an hour. 'bot' (45, 45)")
     check, held = check_bots("quarantine")
     assert (held, check.bots_to_hold) == (0, {"bot": [45, 45]})
     check, held = check_bots("quarantine", check.bots_to_hold)  # the second run over the same load

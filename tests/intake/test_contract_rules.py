@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,11 @@ def test_rules_of_time_are_for_events() -> None:
 def test_every_code_has_a_meaning() -> None:
     assert set(REASONS) >= GATE_MAY_WARN
     assert not set(ROW_CODES) & set(REASONS) or {code: REASONS[code] for code in ROW_CODES} == ROW_CODES
+
+
+def test_the_contract_of_the_documentation_is_one() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "data-quality.md"
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    rules = TableContract.model_validate(tomllib.loads(example))
+    assert set(rules.model_fields_set) == set(TableContract.model_fields) - {"inferred_from", "rows"}
+    assert {name for column in rules.columns.values() for name, _ in column.rules()} == set(ColumnRules.model_fields)

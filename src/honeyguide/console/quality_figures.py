@@ -26,6 +26,7 @@ class Found:
     code: str
     severity: str
     detail: str
+    people: tuple[str, ...] = ()  # who it is about, with their fullest minute and hour
 
     @property
     def word(self) -> str:
@@ -143,10 +144,18 @@ def _load(row: Mapping[str, Any]) -> Load:
         quarantined=_whole(row.get("quarantined")),
         replayed=_whole(row.get("replayed")),
         reasons=_counts(row.get("reasons")),
-        findings=tuple(Found(_text(one, "code"), _text(one, "severity"), _text(one, "detail")) for one in found),
+        findings=tuple(_found(one) for one in found),
         unjudged=tuple(str(one) for one in _list(row.get("unjudged"))),
         replay=row.get("replay") is True,
     )
+
+
+def _found(row: Mapping[str, Any]) -> Found:
+    people = tuple(
+        f"{_text(who, 'user_id')} ({_whole(who.get('per_minute')):,}, {_whole(who.get('per_hour')):,})"
+        for who in _rows(row.get("people"))
+    )
+    return Found(_text(row, "code"), _text(row, "severity"), _text(row, "detail"), people)
 
 
 def _list(value: object) -> list[Any]:

@@ -28,6 +28,7 @@ from honeyguide.flows.build import build
 from honeyguide.flows.compact import compact, open_log
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.pending import recover
 from honeyguide.flows.traces import Person
 from honeyguide.serving.record import erase_record
 
@@ -65,6 +66,7 @@ def forget(
                 log.append([erase_record(hashed, time.time_ns() // 1000)]).result()
         # What the log holds of the person does not get into the tables any more.
         compact(layout)
+        recover(layout)  # a replay that was cut short has left rows as they came
         with layout.compacting():
             for path in (layout.log, layout.impressions):
                 if path.exists():

@@ -61,7 +61,7 @@ class LoadRecord(msgspec.Struct, omit_defaults=True):
     delimiter: str = ""
     sequences: list[str] = []  # columns that hold several tokens
     told: dict[str, Any] = {}  # what the load decided of the file: units of times, the ratings' scale
-    bots: dict[str, list[int]] = {}  # whose rows were held back as a bot's -> actions in a minute, in an hour
+    bots: list[dict[str, Any]] = []  # user_id, per_minute, per_hour of those whose rows were held back as a bot's
     replay: bool = False  # whether the rows came from Quarantine
 
 
@@ -185,7 +185,9 @@ def settled(
         days=days,
         profile=check.profile.record(),
         mapping=dict(report.mapping),
-        bots=check.held_bots,
+        bots=[
+            {c.USER_ID: who, "per_minute": most[0], "per_hour": most[1]} for who, most in check.held_bots.items()
+        ],
         **of_file,
     )  # fmt: skip
     remember(layout, record)

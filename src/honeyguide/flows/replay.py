@@ -252,7 +252,8 @@ class _Replay:
             yield _raws(path, self._rows[places[0]].file, places, record), record, _Refused(places), self._check(record)
 
     def _check(self, record: LoadRecord | None) -> ContractCheck | None:
-        bots = {} if record is None else record.bots
+        found = [] if record is None else record.bots
+        bots = {one[c.USER_ID]: (one["per_minute"], one["per_hour"]) for one in found}
         return opened(self._layout, self._table, now_us=self._now, rows_only=True, bots=bots)
 
     def _file(self, path: Path) -> RawFile:

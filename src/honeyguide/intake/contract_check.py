@@ -26,7 +26,7 @@ __all__ = ["Breach", "ContractCheck", "Past", "kinds_changed"]
 
 Mask = npt.NDArray[np.bool_]
 _NO_ROWS: Mask = np.zeros(0, bool)
-_SHOWN_NAMES = 5
+_SHOWN_NAMES, _KEPT_NAMES = 5, 100
 _FIRST_SLOTS = 1 << 14
 
 
@@ -39,6 +39,15 @@ class Breach:
     detail: str
     rows: int = 0  # of the load that broke it; 0 where the rule is about the load as a whole
     column: str = ""
+    people: tuple[Bot, ...] = ()  # apart from the sentence, so that an erased person is found and taken out
+
+    @property
+    def told(self) -> str:
+        """The sentence, with the first of the people."""
+        if not self.people:
+            return self.detail
+        named = ", ".join(f"{b.user_id!r:.60} ({b.per_minute:,}, {b.per_hour:,})" for b in self.people[:_SHOWN_NAMES])
+        return f"{self.detail} {named}{', ...' if len(self.people) > _SHOWN_NAMES else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +215,7 @@ class ContractCheck:
         if self._rows_only:
             return []
         self.breaches = [*self._of_rows(totals), *self._of_gate(totals), *self._of_load(totals)]
-        return [Finding(_NO_ROWS, one.code, one.detail, one.severity) for one in self.breaches]
+        return [Finding(_NO_ROWS, one.code, one.told, one.severity) for one in self.breaches]
 
     def _of_rows(self, totals: Totals) -> Iterator[Breach]:
         if self.contract is None:
@@ -314,12 +323,13 @@ class ContractCheck:
         found = self.bots
         if found:
             limits = rates.limits() if rule is None else Limits(rule.per_minute, rule.per_hour)
-            shown = ", ".join(f"{b.user_id!r:.60} ({b.per_minute:,}, {b.per_hour:,})" for b in found[:_SHOWN_NAMES])
+            act = "acts" if len(found) == 1 else "act"
             detail = (
-                f"{len(found):,} act faster than people: more than {limits.per_minute:,} actions in a minute or "
-                f"{limits.per_hour:,} in an hour: {shown}{', ...' if len(found) > _SHOWN_NAMES else ''}."
+                f"{len(found):,} {act} faster than people: more than {limits.per_minute:,} actions in a minute or "
+                f"{limits.per_hour:,} in an hour."
             )
-            yield Breach("bot", "warn" if rule is None else rule.severity, detail, column=str(c.USER_ID))
+            severity = "warn" if rule is None else rule.severity
+            yield Breach("bot", severity, detail, column=str(c.USER_ID), people=tuple(found[:_KEPT_NAMES]))
 
     def _references(self, known: Mapping[str, pa.ChunkedArray | pa.Array]) -> dict[str, npt.NDArray[np.uint64]]:
         columns = {} if self.contract is None else self.contract.columns
