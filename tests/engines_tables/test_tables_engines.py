@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,37 @@ def test_the_same_expression_gives_the_same_rows(engine):
     assert [row["rank"] for row in rows] == [2, 1, 0]
     assert rows[2]["key"] == "d41d8cd98f00b204e9800998ecf8427e"  # md5 of nothing
     assert rows[0]["key"] is None
+
+
+def _in_utc(engine):
+    moments = [1_700_006_399_999_999, 1_700_006_400_000_000, -1]
+    table = engine.table(pa.table({"at": pa.array(moments, pa.timestamp("us", "UTC"))}))
+    day = table["at"].truncate("D").cast("string").left(10)
+    found = table.select(
+        us=table["at"], date=table["at"].date().cast("string"), hour=table["at"].hour(), day=day
+    ).order_by("us")
+    rows = engine.arrow(found).to_pylist()
+    days = ["1969-12-31", "2023-11-14", "2023-11-15"]
+    return [row["date"] for row in rows] == [row["day"] for row in rows] == days and [row["hour"] for row in rows] == [
+        23,
+        23,
+        0,
+    ]
+
+
+def test_days_and_hours_are_those_of_utc(engine):
+    assert _in_utc(engine)
+
+
+def test_the_zone_of_the_machine_changes_nothing(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        with DuckDBTables() as fresh:
+            assert _in_utc(fresh)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_pieces_come_in_order_and_are_all_there(engine):

@@ -153,6 +153,8 @@ class DuckDBTables:
                     threads=self.config.threads,
                     temp_directory=str(self._folder()),
                 )
+                # On a query of some seconds it would write into what commands print.
+                self._connection.raw_sql("SET enable_progress_bar = false")
             return self._connection
 
     def _folder(self) -> Path:
@@ -238,6 +240,7 @@ class Confined:
             }
             self._connection = ends.enter_context(duckdb.connect(config=options))
             self._connection.execute("SET TimeZone = 'UTC'")
+            self._connection.execute("SET enable_progress_bar = false")  # it would write into what commands print
             for name, paths in self._files.items():
                 _view(self._connection, name, paths)
             with self._errors():
