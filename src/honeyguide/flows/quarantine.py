@@ -145,7 +145,7 @@ def _grouped(rows: pa.Table) -> list[dict[str, Any]]:
 def _empty(row: Mapping[str, Any], key: tuple[str, str], record: LoadRecord | None) -> dict[str, Any]:
     return {
         "load_id": key[0],
-        "at": row[c.LOADED_AT].isoformat(timespec="seconds"),
+        "at": row[c.LOADED_AT].isoformat(timespec="milliseconds"),
         "file": row[c.SOURCE_FILE],
         "table": key[1],
         "rows_in": record.rows_in if record is not None else None,

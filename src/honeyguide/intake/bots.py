@@ -63,6 +63,7 @@ class Rates:
         self._peak_minute, self._peak_hour = np.zeros(_PEOPLE_CELLS, np.uint16), np.zeros(_PEOPLE_CELLS, np.uint16)
         self._grain_us = _DAY_US
         self._fast: dict[str, tuple[int, int]] = {}
+        self._known = np.zeros(0, np.uint64)
 
     @property
     def grain_us(self) -> int:
@@ -85,6 +86,9 @@ class Rates:
         if len(fast) and self._given is None:
             limits = self._judged(self.limits())
             fast = fast[(in_minute[fast] > limits.per_minute) | (in_hour[fast] > limits.per_hour)]
+        self._known = np.union1d(self._known, who[fast])
+        if len(self._known):  # once known, a person's every count is looked at
+            fast = np.flatnonzero(np.isin(who, self._known))
         for at, name in zip(fast.tolist(), names.take(pa.array(fast)).to_pylist(), strict=True):
             minute, hour = self._fast.get(name, (0, 0))
             self._fast[name] = (max(minute, int(in_minute[at])), max(hour, int(in_hour[at])))
@@ -95,6 +99,7 @@ class Rates:
         both._minutes, both._hours = added(self._minutes, other._minutes), added(self._hours, other._hours)
         both._peak_minute = np.maximum(self._peak_minute, other._peak_minute)
         both._peak_hour = np.maximum(self._peak_hour, other._peak_hour)
+        both._known = np.union1d(self._known, other._known)
         both._grain_us = min(self._grain_us, other._grain_us)
         for name in [*self._fast, *other._fast]:
             one, two = self._fast.get(name, (0, 0)), other._fast.get(name, (0, 0))

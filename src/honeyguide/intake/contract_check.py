@@ -295,7 +295,7 @@ class ContractCheck:
             totals.rows_per_day, self._past.days, lowest=rule.lowest, highest=rule.highest,
             skip=frozenset([last] if open_day else []),
         )  # fmt: skip
-        if not judged:
+        if not judged and (last > min(totals.rows_per_day) or not open_day):
             self.unjudged.append(
                 "volume: a day is judged by its weekday in three earlier weeks, which are not there yet."
             )
