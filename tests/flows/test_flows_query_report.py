@@ -347,6 +347,7 @@ def test_all_queries_together_have_a_limit(workspace: Path) -> None:
     assert "took all of 0.3 s" in made["sections"][2]["error"]
 
 
+@pytest.mark.heavy
 def test_rows_of_the_log_that_no_build_has_seen_are_counted(workspace: Path) -> None:
     from honeyguide.flows.operate import server, sql
 

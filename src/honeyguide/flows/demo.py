@@ -28,6 +28,7 @@ from honeyguide.flows.evaluate import evaluate
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.operate import server
+from honeyguide.flows.query_report import query_report
 from honeyguide.flows.report import render_report
 
 __all__ = ["demo"]
@@ -101,9 +102,10 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
     with clock.step(f"honeyguide serve {folder}", "serve four surfaces, click, and see the next answer change"):
         samples = _ring(folder, out.print)
     report = folder / "reports" / "report.html"
-    with clock.step("", "write the report"):
+    with clock.step(f"honeyguide report {folder}", "write the reports"):
+        queries = query_report(folder)["path"]
         _write_report(folder, report, judged, clock.steps, samples)
-    summary = _summary(folder, clock, built, judged, report)
+    summary = _summary(folder, clock, built, judged, report) | {"analysis": queries}
     if as_json:
         render.emit_json(summary)
     else:
@@ -217,5 +219,6 @@ def _say_summary(out: Console, summary: dict[str, Any]) -> None:
     out.print(f"  {summary['seconds']:6.1f} s in all, {summary['peak_gb']:.1f} GB at the peak")
     folder = escape(summary["workspace"])
     out.print(f"\nReport   [bold]{escape(summary['report'])}[/]  (opens from disk)")
+    out.print(f"Data     [bold]{escape(summary['analysis'])}[/]  (saved queries; every build writes it anew)")
     out.print(f"Console  [bold]{_command()} serve {folder}[/], then http://127.0.0.1:8081")
     out.print(f"Yours    [bold]{_command()} init shop --events YOUR.parquet --items YOUR.parquet[/]")

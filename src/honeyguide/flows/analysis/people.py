@@ -56,7 +56,7 @@ def _signs(scope: Scope) -> ir.Table:
 def _sums(signs: ir.Table) -> dict[str, Any]:
     return {
         v.REQUESTS: signs[v.REQUESTS].sum(), v.SEARCHES: signs[_IS_SEARCH].sum(), v.EVENTS_N: signs[_IS_EVENT].sum(),
-        v.ACTS: signs[_IS_ACT].sum(), v.ITEMS_N: signs[c.ITEM_ID].nunique(),
+        v.ACTS: signs[_IS_ACT].sum(),
     }  # fmt: skip
 
 
@@ -85,7 +85,9 @@ def _user_activity(scope: Scope) -> ir.Table:
     signs = _signs(scope)
     signs = signs.mutate(**{v.DAY: signs[_AT].date()})
     return signs.group_by(c.USER_ID).aggregate(
-        **{v.FIRST_AT: signs[_AT].min(), v.LAST_AT: signs[_AT].max(), v.DAYS: signs[v.DAY].nunique()}, **_sums(signs)
+        **{v.FIRST_AT: signs[_AT].min(), v.LAST_AT: signs[_AT].max(), v.DAYS: signs[v.DAY].nunique()},
+        **{v.ITEMS_N: signs[c.ITEM_ID].nunique()},
+        **_sums(signs),
     )
 
 
@@ -195,7 +197,7 @@ VIEWS = (
         (c.USER_ID, v.SESSION),
         (
             c.USER_ID, v.SESSION, v.STARTED_AT, v.ENDED_AT, v.DAY, v.SECONDS, v.HOURS_AWAY, v.REQUESTS, v.SEARCHES,
-            v.EVENTS_N, v.ACTS, v.ITEMS_N,
+            v.EVENTS_N, v.ACTS,
         ),
         _sessions,
     ),
