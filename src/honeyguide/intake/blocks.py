@@ -87,13 +87,13 @@ def lines_of(block: bytes, before: int) -> tuple[Lines, int]:
     return Lines(block, start[full], end[full], number[full]), before + len(end)
 
 
-def blocks(path: Path, *, size: int = BLOCK_BYTES, mark: bytes = b"\n") -> Iterator[bytes]:
-    """The file's bytes (without a byte order mark) in blocks of about `size` that end with `mark`, but for the last."""
+def blocks(path: Path, *, mark: bytes = b"\n") -> Iterator[bytes]:
+    """The file's bytes (without a byte order mark) in blocks of some 16 MB that end with `mark`, but for the last."""
     with opened(path) as file:
         rest = b""
         first = True
         while True:
-            data = taken(path, file, size)
+            data = taken(path, file, BLOCK_BYTES)
             if first:
                 data, first = data.removeprefix(codecs.BOM_UTF8), False
             if not data:

@@ -26,6 +26,7 @@ _NO_VALUE = ["", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "\
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(inf|infinity|nan)$"
 _ISO = r"^\d{4}-\d{1,2}-\d{1,2}([T ]\S.*)?$"
+_ESCAPED = np.array([byte < 32 or byte in (34, 92, 127) for byte in range(256)])
 _US = 1_000_000
 _DAY_US = 86_400 * _US
 _LIMIT_US = 253_402_300_800 * _US  # the year 10000
@@ -397,13 +398,17 @@ def objects(table: pa.Table) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    parts = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        pieces = as_json(unchunked(column))
-        key = f",{json.dumps(name, ensure_ascii=False)}:"
-        parts.append(pc.fill_null(pc.binary_join_element_wise(key, pieces, ""), ""))
-    if not parts:
+    named = [
+        (json.dumps(name, ensure_ascii=False), as_json(unchunked(column)))
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    named = [(key, pieces) for key, pieces in named if pieces.null_count < len(pieces)]
+    if not named:
         return pa.nulls(table.num_rows, pa.string())
+    if not any(pieces.null_count for _, pieces in named):
+        cells = [part for at, (key, pieces) in enumerate(named) for part in (f"{',' if at else '{'}{key}:", pieces)]
+        return pc.binary_join_element_wise(*cells, "}", "")
+    parts = [pc.fill_null(pc.binary_join_element_wise(f",{key}:", pieces, ""), "") for key, pieces in named]
     inside = pc.binary_join_element_wise(*parts, "")
     body = pc.utf8_slice_codeunits(inside, 1)
     whole = pc.binary_join_element_wise("{", body, "}", "")
@@ -432,6 +437,12 @@ def as_json(column: pa.Array) -> pa.Array:
 
     kind = column.type
     if t.is_string(kind):
+        offsets, data = parts_of(column)
+        first, last = int(offsets[0]), int(offsets[-1])
+        if not np.any(_ESCAPED[data[first:last]]):
+            quoted = pc.binary_join_element_wise('"', column, '"', "")
+            empty = offsets[1:] == offsets[:-1]
+            return pc.if_else(pa.array(empty), pa.scalar(None, pa.string()), quoted) if empty.any() else quoted
         escaped = pc.replace_substring(pc.replace_substring(column, "\\", "\\\\"), '"', '\\"')
         control = pc.fill_null(pc.match_substring_regex(column, r"[\x00-\x1f\x7f]"), False).to_numpy(
             zero_copy_only=False

@@ -50,6 +50,7 @@ read = {
 }[kind]
 started = time.perf_counter()
 connection = duckdb.connect(config={"threads": 2, "memory_limit": "4GB", "temp_directory": temp})
+connection.execute("set enable_progress_bar = false")
 connection.execute(f"copy (select distinct on (event_id) * from {read}) to '{out}' (format parquet, compression zstd)")
 wall = time.perf_counter() - started
 used = resource.getrusage(resource.RUSAGE_SELF)
