@@ -1,4 +1,4 @@
-"""Records of events with corrections, what features say of them in plain loops, and the same records for each engine."""
+"""Records of events with corrections, what features say of them in plain loops, the same records for each engine."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def table_of(rows: Iterable[Record], users: Vocabulary = USERS) -> pa.Table:
 
 def log_of(rows: Iterable[Record]) -> Interactions:
     """Records as the arrays that a build reads."""
-    weights = {action: 1.0 for action in ACTIONS}
+    weights = dict.fromkeys(ACTIONS, 1.0)
     return interactions(table_of(rows), USERS, ITEMS, weights, (c.SURFACE, c.QUERY))
 
 

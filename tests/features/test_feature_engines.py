@@ -31,8 +31,9 @@ from feature_oracle import (
 
 from honeyguide.contracts import RETRACT, TablesEngine
 from honeyguide.engines.tables.duckdb import DuckDBTables
+from honeyguide.features.asof_buckets import as_of_buckets
 from honeyguide.features.asof_ibis import as_of_table, with_versions
-from honeyguide.features.definition import Feature, FeatureSet
+from honeyguide.features.definition import FeatureSet
 from honeyguide.schema import columns as c
 
 ENTITIES: tuple[dict[str, object], ...] = (
@@ -157,21 +158,25 @@ def judge(engine: TablesEngine, features: FeatureSet, cases: list[tuple[list[Rec
     log, labels, facets = tables(cases)
     codes = {name: engine.table(table) for name, table in facets.items()}
     events = with_versions(engine.table(log))
-    expression = as_of_table(features, events, engine.table(labels), codes=codes, real="float64")
+    asked_of = engine.table(labels)
+    expression = as_of_table(features, events, asked_of, codes=codes, real="float64")
     result = engine.arrow(expression).sort_by(str(c.LABEL_ID))
     asked = [(rows, one) for rows, asks in cases for one in asks]
     assert result[c.LABEL_ID].to_pylist() == list(range(len(asked)))
     assert result.column_names == [c.LABEL_ID, *features.names]
-    got = np.column_stack(
-        [result[name].combine_chunks().fill_null(float("nan")).to_numpy(False) for name in features.names]
-    )
-    want = np.array([[_plain(feature, rows, one) for feature in features] for rows, one in asked], np.float64)
+    got = numbers(result, features)
+    by_kernel = as_of_buckets(features, engine, events, asked_of, ACTIONS, codes=facets)
+    other = engine.arrow(by_kernel).sort_by(str(c.LABEL_ID))
+    assert other[c.LABEL_ID].to_pylist() == list(range(len(asked)))
+    np.testing.assert_allclose(numbers(other, features), got, rtol=2e-7, atol=1e-7)
+    want = np.array([[plain(feature, rows, one) for feature in features] for rows, one in asked], np.float64)
     agree(got, want, features)
 
 
-def _plain(feature: Feature, rows: list[Record], one: Ask) -> float:
-    # Somebody nobody knows has no events; no record is of user or item -1.
-    return plain(feature, rows, one)
+def numbers(table: pa.Table, features: FeatureSet) -> np.ndarray:
+    return np.column_stack(
+        [table[name].combine_chunks().fill_null(float("nan")).to_numpy(False) for name in features.names]
+    )
 
 
 @pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.heavy)])

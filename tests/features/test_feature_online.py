@@ -206,7 +206,7 @@ def test_erasing_somebody_nobody_knows_changes_nothing() -> None:
 def test_the_request_path_never_compiles_twice(tmp_path: Path) -> None:
     log = stream(6)
     state, at = OnlineState.build(FEATURES, log, catalog()), int(log.at[-1]) + 1
-    kernels = (affinity.read_request, windows.newest, windows.fold_rows, windows.chain)
+    kernels = (affinity.read_request, windows.newest, windows.fold_plain, windows.chain)
     send(state, log)
     at = at + 1
     wanted = read(state, 1, at)

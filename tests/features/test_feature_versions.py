@@ -6,14 +6,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from feature_oracle import (
-    BEGIN,
-    DAY,
     N_ITEMS,
     N_USERS,
     QUERIES,
@@ -31,7 +28,6 @@ from feature_oracle import (
 )
 
 from honeyguide.contracts import RETRACT
-from honeyguide.errors import DataError
 from honeyguide.features.definition import Affinity, Context, Feature, FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.features.training_set import LabelRows, Requests, group_features, training_set

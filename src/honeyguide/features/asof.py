@@ -16,7 +16,8 @@ from honeyguide.features.definition import HOUR, FeatureSet, Key
 from honeyguide.features.keys import numbers
 from honeyguide.features.plan import ITEM, USER, CellPlan, Codes, Plan
 from honeyguide.kernels import windows as w
-from honeyguide.kernels.aggregates import EMPTY, rows_of
+from honeyguide.kernels.hashtable import EMPTY, rows_of
+from honeyguide.kernels.lasting import as_of_any
 
 __all__ = ["EventStream", "as_of", "event_array"]
 
@@ -88,6 +89,11 @@ class EventStream:
         nobody = (self.user < 0) & (self.item < 0)
         return self._grouped(np.where(nobody, -1, 0).astype(np.int32), 1)
 
+    def forget(self) -> None:
+        """Give back what grouping took: 8 bytes an event; the next question groups again."""
+        for name in ("by_user", "by_item", "as_one"):
+            self.__dict__.pop(name, None)
+
     def _grouped(self, key: I32, n: int) -> tuple[I64, I64]:
         indptr, grouped = w.counting_order(key, np.arange(len(key), dtype=np.int64), n + 1)
         return indptr, grouped
@@ -116,7 +122,7 @@ class EventStream:
         if plan.asks_everybody:
             no_features = np.zeros((0, 8), np.int64), np.zeros((0, 4))
             rows, none = np.zeros(len(at_us), np.int32), np.zeros((len(at_us), 0), np.float32)
-            one, codes = plan.everybody.empty(1), Codes(np.zeros((2, 1), np.int64), np.zeros(0, np.int32))
+            one, codes = plan.everybody.empty(1), Codes.none()
             self._run(
                 self.as_one, plan, plan.everybody, no_features, codes, rows, at_us, rows.astype(np.int64), one, cells,
                 none,
@@ -150,14 +156,30 @@ class EventStream:
         group: I32, at_us: I64, moment: I64, everybody: I64, cells_out: I64, out: Any,
     ) -> None:  # fmt: skip
         indptr, order = groups
-        at = np.array(at_us, np.int64)
-        row_ptr, row_order = w.counting_order(group, np.argsort(at, kind="stable"), len(indptr) - 1)
-        w.as_of(
-            indptr, order, self.action, self.value, self.at, self.user, self.item, self.known, self.until,
-            row_ptr, row_order, at, np.array(moment, np.int64), everybody, *plan.everybody.arrays,
-            plan.windows, cells.span, *cells.arrays, cells.empty_row, *codes.arrays, cells.spread(codes),
-            *formulas, cells_out, out,
-        )  # fmt: skip
+        at, moment = np.array(at_us, np.int64), np.array(moment, np.int64)
+        in_time = np.argsort(at, kind="stable")
+        left = group
+        if cells.plain and plan.everybody.plain:
+            if len(self.known):
+                # Only entities whose events came out of turn, or were corrected, need the longer kernel.
+                simple = np.append(w.in_turn(indptr, order, self.known, self.until), True)
+                left = np.where(simple[group], -1, group).astype(np.int32)
+                group = np.where(simple[group], group, -1).astype(np.int32)
+            else:
+                left = np.full(len(group), -1, np.int32)
+            rows = w.counting_order(group, in_time, len(indptr) - 1)
+            w.as_of(
+                indptr, order, self.action, self.value, self.at, self.known, *rows, at, moment, everybody,
+                plan.everybody.cell_i, plan.windows, cells.span, *cells.arrays, cells.empty_row, *formulas,
+                cells_out, out,
+            )  # fmt: skip
+        if np.any(left >= 0):
+            rows = w.counting_order(left, in_time, len(indptr) - 1)
+            as_of_any(
+                indptr, order, self.action, self.value, self.at, self.user, self.item, self.known, self.until,
+                *rows, at, moment, everybody, *plan.everybody.arrays, plan.windows, cells.span, *cells.arrays,
+                cells.empty_row, *codes.arrays, cells.spread(codes), *formulas, cells_out, out,
+            )  # fmt: skip
 
 
 def _typed(column: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
@@ -244,4 +266,4 @@ def codes_of(features: FeatureSet, catalog: CatalogView | None) -> Codes:
     needed = [f.name for f in features if getattr(f, "of", None) in ("category", "people")]
     if catalog is None and needed:
         raise DataError(expected=f"a catalog for {needed[0]}", got="none", do="Pass `catalog`.")
-    return Codes(np.zeros((2, 1), np.int64), np.zeros(0, np.int32)) if catalog is None else Codes.of(catalog, features)
+    return Codes.none() if catalog is None else Codes.of(catalog, features)

@@ -30,10 +30,13 @@ from honeyguide.schema import columns as c
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["as_of_table", "with_versions"]
+__all__ = [
+    "AT", "KNOWN", "LABEL", "UNTIL", "Log", "as_of_table", "entity_of", "operand_table", "timed_labels",
+    "with_versions",
+]  # fmt: skip
 
 # Columns that live inside the expression only.
-_LABEL, _AT, _KNOWN, _UNTIL, _IS_EVENT, _EDGE, _EPOCH = (
+LABEL, AT, KNOWN, UNTIL, _IS_EVENT, _EDGE, _EPOCH = (
     "label_", "at_us_", "known_us_", "until_us_", "is_event_", "edge_", "epoch_",
 )  # fmt: skip
 _ROOT, _PLACE, _AMOUNT, _CODE = "root_", "place_", "amount_", "code_"
@@ -50,12 +53,12 @@ def with_versions(events: ir.Table) -> ir.Table:
     """
     root = ibis.coalesce(events[c.CORRECTS], events[c.EVENT_ID])
     known = ibis.greatest(_microseconds(events[c.KNOWN_AT]), _microseconds(events[c.HAPPENED_AT]))
-    rows = events.mutate(**{_ROOT: root, _KNOWN: known, _AT: _microseconds(events[c.HAPPENED_AT])})
-    order = [rows[_KNOWN], rows[_AT], rows[c.EVENT_ID], rows[c.ACTION], rows[c.ITEM_ID], rows[c.VALUE]]
+    rows = events.mutate(**{_ROOT: root, KNOWN: known, AT: _microseconds(events[c.HAPPENED_AT])})
+    order = [rows[KNOWN], rows[AT], rows[c.EVENT_ID], rows[c.ACTION], rows[c.ITEM_ID], rows[c.VALUE]]
     following = ibis.window(group_by=[rows[c.USER_ID], rows[_ROOT]], order_by=order)
-    rows = rows.mutate(**{_UNTIL: rows[_KNOWN].lead().over(following)})
-    counts = (rows[c.ACTION] != RETRACT) & (rows[_UNTIL].isnull() | (rows[_KNOWN] < rows[_UNTIL]))
-    return rows.filter(counts).drop(_ROOT, _KNOWN, _AT)
+    rows = rows.mutate(**{UNTIL: rows[KNOWN].lead().over(following)})
+    counts = (rows[c.ACTION] != RETRACT) & (rows[UNTIL].isnull() | (rows[KNOWN] < rows[UNTIL]))
+    return rows.filter(counts).drop(_ROOT, KNOWN, AT)
 
 
 def as_of_table(
@@ -77,23 +80,21 @@ def as_of_table(
     Null where a feature is not defined. Facts, context, affinities and embeddings are no aggregates, and not here.
     """
     formulas = {f: formula_of(f) for f in features if isinstance(f, Feature)}
-    log = _Log.of(events)
-    labels = labels.mutate(
-        **{_LABEL: labels[c.LABEL_ID].cast("int64"), _AT: _microseconds(labels[c.HAPPENED_AT]).cast("int64")}
-    )
+    log = Log.of(events)
+    labels = timed_labels(labels)
     wanted: dict[Key | None, list[Operand]] = {}
     for f, formula in formulas.items():
         live = [] if formula.live is None else [Operand(formula.live)]
         wanted.setdefault(f.key, []).extend([*formula.x, *live])
         wanted.setdefault(None, []).extend(formula.g)
-    result, place = labels.select(c.LABEL_ID, _LABEL, _AT), dict[tuple[Key | None, Operand], str]()
+    result, place = labels.select(c.LABEL_ID, LABEL, AT), dict[tuple[Key | None, Operand], str]()
     for at, (key, operands) in enumerate(wanted.items()):
         asked = list(dict.fromkeys(operands))
         names = {x: f"x{at}_{i}_" for i, x in enumerate(asked)}
         place |= {(key, x): name for x, name in names.items()}
         for found in _operands(key, names, log, labels, codes or {}):
-            result = result.left_join(found, _LABEL).drop(f"{_LABEL}_right")
-    now = result[_AT]
+            result = result.left_join(found, LABEL).drop(f"{LABEL}_right")
+    now = result[AT]
     values = {}
     for f, formula in formulas.items():
         x = [_told(x, result[place[f.key, x]]) for x in formula.x]
@@ -106,23 +107,38 @@ def as_of_table(
     return result.select(c.LABEL_ID, **{name: values[name] for name in features.names if name in values})
 
 
-@dataclass(frozen=True)
-class _Log:
-    """Events by what is known of their versions."""
+def timed_labels(labels: ir.Table) -> ir.Table:
+    """Labels with their id and moment as whole numbers."""
+    at = _microseconds(labels[c.HAPPENED_AT]).cast("int64")
+    return labels.mutate(**{LABEL: labels[c.LABEL_ID].cast("int64"), AT: at})
 
-    standing: ir.Table  # with _AT and _KNOWN; not replaced
-    former: ir.Table | None  # with _UNTIL too
+
+def operand_table(key: Key | None, names: Mapping[Operand, str], log: Log, labels: ir.Table) -> ir.Table:
+    """What formulas read of an entity (None: of everybody) at each label: its id and a column per operand."""
+    first, *others = _operands(key, names, log, labels, {})
+    for found in others:
+        first = first.inner_join(found, LABEL)
+    return first
+
+
+@dataclass(frozen=True)
+class Log:
+    """Events by what is known of their versions, with their times as whole numbers."""
+
+    standing: ir.Table  # with AT and KNOWN; not replaced
+    former: ir.Table | None  # with UNTIL too
     late: bool  # whether an event may be known later than it happened
 
     @classmethod
-    def of(cls, events: ir.Table) -> _Log:
+    def of(cls, events: ir.Table) -> Log:
+        """From EVENTS rows, perhaps through `with_versions`."""
         at = _microseconds(events[c.HAPPENED_AT]).cast("int64")
         late = c.KNOWN_AT in events.columns
         known = ibis.greatest(_microseconds(events[c.KNOWN_AT]).cast("int64"), at) if late else at
-        told = events.mutate(**{_AT: at, _KNOWN: known, c.VALUE: _value(events[c.VALUE])})
-        if _UNTIL not in events.columns:
+        told = events.mutate(**{AT: at, KNOWN: known, c.VALUE: _value(events[c.VALUE])})
+        if UNTIL not in events.columns:
             return cls(told, None, late)
-        return cls(told.filter(told[_UNTIL].isnull()), told.filter(told[_UNTIL].notnull()), late)
+        return cls(told.filter(told[UNTIL].isnull()), told.filter(told[UNTIL].notnull()), late)
 
     @property
     def versions(self) -> bool:
@@ -130,14 +146,14 @@ class _Log:
         return self.late or self.former is not None
 
     def all(self) -> ir.Table:
-        """Standing and former versions, with an _UNTIL that is null for the standing ones."""
-        standing = self.standing.mutate(**{_UNTIL: ibis.null("int64")})
+        """Standing and former versions, with an UNTIL that is null for the standing ones."""
+        standing = self.standing.mutate(**{UNTIL: ibis.null("int64")})
         if self.former is None:
             return standing
         return ibis.union(standing, self.former.select(*standing.columns), distinct=False)
 
 
-def _key(key: Key | None, table: ir.Table) -> list[Any]:
+def entity_of(key: Key | None, table: ir.Table) -> list[Any]:
     """What the rows are grouped by; null in one of them is nobody's."""
     if key is None:
         return [ibis.literal(0, "int8")]
@@ -145,14 +161,14 @@ def _key(key: Key | None, table: ir.Table) -> list[Any]:
     if key.entity in ("user", "user_item"):
         ids = [table[c.USER_ID], *ids]
     if key.context == HOUR:
-        local = table[_AT] + key.offset_us
+        local = table[AT] + key.offset_us
         day = 24 * 3_600_000_000
         return [*ids, (((local % day) + day) % day // key.band_us).cast("int64")]
     return ids if key.context is None else [*ids, table[key.context].nullif("")]
 
 
 def _keyed(key: Key | None, table: ir.Table, epoch: Any = None) -> dict[str, Any]:
-    keys = {f"key{at}_": column for at, column in enumerate(_key(key, table))}
+    keys = {f"key{at}_": column for at, column in enumerate(entity_of(key, table))}
     return keys if epoch is None else keys | {_EPOCH: epoch}
 
 
@@ -163,7 +179,7 @@ def _start(now: Any, cell: Cell) -> Any:
 
 
 def _operands(
-    key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir.Table, codes: Mapping[str, ir.Table]
+    key: Key | None, names: Mapping[Operand, str], log: Log, labels: ir.Table, codes: Mapping[str, ir.Table]
 ) -> list[ir.Table]:
     """Tables of the label's id and a column per operand."""
     whole = [x for x in names if x.cell.kind in _SUMMED]
@@ -180,7 +196,7 @@ def _operands(
 _SUMMED = (g.COUNT, g.SUM, g.SQUARE, g.LAST, g.FIRST)
 
 
-def _summed(key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir.Table) -> ir.Table:
+def _summed(key: Key | None, names: Mapping[Operand, str], log: Log, labels: ir.Table) -> ir.Table:
     """Counts, sums and the times of last and first events."""
     cells = [x.cell for x in names]
     # A measure is a cell without its window; each is summed once.
@@ -194,13 +210,13 @@ def _summed(key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir
 
     nothing = {name: _nothing(measure) for measure, name in column.items()}
     maxima = frozenset(name for measure, name in column.items() if measure.kind in (g.LAST, g.FIRST))
-    now = [(0, labels[_AT])]
-    starts = [(edge, _start(labels[_AT], windows[window])) for window, edge in edges.items()]
+    now = [(0, labels[AT])]
+    starts = [(edge, _start(labels[AT], windows[window])) for window, edge in edges.items()]
     if log.late:
-        near = _running(key, log.standing, _KNOWN, labels, now, amounts, nothing, maxima)
-        far = _running(key, log.standing, _AT, labels, starts, amounts, nothing, maxima) if starts else None
+        near = _running(key, log.standing, KNOWN, labels, now, amounts, nothing, maxima)
+        far = _running(key, log.standing, AT, labels, starts, amounts, nothing, maxima) if starts else None
     else:
-        near, far = _running(key, log.standing, _AT, labels, [*now, *starts], amounts, nothing, maxima), None
+        near, far = _running(key, log.standing, AT, labels, [*now, *starts], amounts, nothing, maxima), None
     edge_of = {cell: edges[cell.window_us, cell.hop_us] for cell in cells if cell.window_us}
 
     def at_edge(table: ir.Table, name: str, edge: int) -> Any:
@@ -212,9 +228,9 @@ def _summed(key: Key | None, names: Mapping[Operand, str], log: _Log, labels: ir
         if x.cell.window_us and far is None:
             value = value - at_edge(near, column[measures[x.cell]], edge_of[x.cell])
         found[name] = value
-    result = near.group_by(_LABEL).aggregate(**found)
+    result = near.group_by(LABEL).aggregate(**found)
     if far is not None:
-        passed = far.group_by(_LABEL).aggregate(
+        passed = far.group_by(LABEL).aggregate(
             **{names[x]: at_edge(far, column[measures[x.cell]], edge_of[x.cell]) for x in names if x.cell.window_us}
         )
         result = _combined(result, passed, [names[x] for x in names if x.cell.window_us], operator.sub)
@@ -236,8 +252,8 @@ def _running(
     rows = [
         events.select(
             **(columns if epoch is None else columns | {_EPOCH: events[_EPOCH]}),
-            **{_AT: events[time], _IS_EVENT: ibis.literal(1, "int8"), _EDGE: ibis.literal(0, "int16")},
-            **{_LABEL: ibis.null("int64")},
+            **{AT: events[time], _IS_EVENT: ibis.literal(1, "int8"), _EDGE: ibis.literal(0, "int16")},
+            **{LABEL: ibis.null("int64")},
             **amounts(events),
         )
     ]
@@ -246,20 +262,20 @@ def _running(
     for edge, moment in probes:
         rows.append(
             labels.select(
-                **_keyed(key, labels, None if epoch is None else epoch(labels[_AT])),
-                **{_AT: moment, _IS_EVENT: ibis.literal(0, "int8"), _EDGE: ibis.literal(edge, "int16")},
-                **{_LABEL: labels[_LABEL]},
+                **_keyed(key, labels, None if epoch is None else epoch(labels[AT])),
+                **{AT: moment, _IS_EVENT: ibis.literal(0, "int8"), _EDGE: ibis.literal(edge, "int16")},
+                **{LABEL: labels[LABEL]},
                 **nothing,
             )
         )
     union = ibis.union(*rows, distinct=False)
     # At one microsecond the probes come first, so they see what lies strictly before.
-    so_far = ibis.window(group_by=by, order_by=[_AT, _IS_EVENT], rows=(None, 0))
+    so_far = ibis.window(group_by=by, order_by=[AT, _IS_EVENT], rows=(None, 0))
     running = {
         name: (union[name].max() if name in maxima else union[name].sum()).over(so_far).cast(value.type())
         for name, value in nothing.items()
     }
-    told = union.select(_IS_EVENT, _EDGE, _LABEL, **running)
+    told = union.select(_IS_EVENT, _EDGE, LABEL, **running)
     return told.filter(told[_IS_EVENT] == 0)
 
 
@@ -267,27 +283,27 @@ def _combined(
     left: ir.Table, right: ir.Table, names: Sequence[str], how: Callable[[Any, Any], Any], empty: Any = 0
 ) -> ir.Table:
     """`how(left, right)` of some columns, label by label; a label that `right` does not have stays as it is."""
-    joined = left.left_join(right.rename({f"{name}more_": name for name in names}), _LABEL)
+    joined = left.left_join(right.rename({f"{name}more_": name for name in names}), LABEL)
     changed = {name: how(joined[name], joined[f"{name}more_"].fill_null(empty)) for name in names}
-    return joined.select(_LABEL, **{n: changed.get(n, joined[n]) for n in left.columns if n != _LABEL})
+    return joined.select(LABEL, **{n: changed.get(n, joined[n]) for n in left.columns if n != LABEL})
 
 
 def _with_exceptions(
-    key: Key | None, result: ir.Table, names: Mapping[Operand, str], log: _Log, labels: ir.Table
+    key: Key | None, result: ir.Table, names: Mapping[Operand, str], log: Log, labels: ir.Table
 ) -> ir.Table:
     """Former versions where they counted, and what was so late that a window's far edge had passed it."""
     lengths = [x.cell.window_us for x in names if x.cell.window_us]
     parts = [] if log.former is None else [log.former]
     if log.late and lengths:
-        late = log.standing.filter(log.standing[_KNOWN] - log.standing[_AT] > min(lengths))
-        parts.append(late.mutate(**{_UNTIL: ibis.null("int64")}))
+        late = log.standing.filter(log.standing[KNOWN] - log.standing[AT] > min(lengths))
+        parts.append(late.mutate(**{UNTIL: ibis.null("int64")}))
     if not parts:
         return result
     columns = parts[0].columns
     rows = parts[0] if len(parts) == 1 else ibis.union(*(part.select(*columns) for part in parts), distinct=False)
     met = _met(key, rows, labels)
-    now, former = met[f"{_LABEL}at_"], met[_UNTIL].notnull()
-    counted = former & (met[_KNOWN] < now) & (now <= met[_UNTIL])
+    now, former = met[f"{LABEL}at_"], met[UNTIL].notnull()
+    counted = former & (met[KNOWN] < now) & (now <= met[UNTIL])
     found, maxima = {}, []
     for x, name in names.items():
         amount = _amount(x.cell, met)
@@ -297,19 +313,19 @@ def _with_exceptions(
             continue
         if x.cell.window_us:
             start = _start(now, x.cell)
-            inside = (counted & (met[_AT] >= start)).fill_null(False)
-            passed = (~former) & (met[_AT] < start) & (met[_KNOWN] >= now)
+            inside = (counted & (met[AT] >= start)).fill_null(False)
+            passed = (~former) & (met[AT] < start) & (met[KNOWN] >= now)
             amount = ibis.ifelse(inside | passed, amount, 0)
         else:
             amount = ibis.ifelse(counted.fill_null(False), amount, 0)
         found[name] = amount.sum().cast("int64")
-    more = met.group_by(_LABEL).aggregate(**found)
+    more = met.group_by(LABEL).aggregate(**found)
     sums = [name for name in found if name not in maxima]
-    result = _combined(result, more.select(_LABEL, *sums), sums, operator.add) if sums else result
+    result = _combined(result, more.select(LABEL, *sums), sums, operator.add) if sums else result
     if maxima:
         least = ibis.literal(g.NONE, "int64")
         grown = _combined(
-            result, more.select(_LABEL, *maxima), maxima,
+            result, more.select(LABEL, *maxima), maxima,
             lambda a, b: ibis.greatest(a.fill_null(g.NONE), b).nullif(least), g.NONE,
         )  # fmt: skip
         result = grown
@@ -318,14 +334,14 @@ def _with_exceptions(
 
 def _met(key: Key | None, events: ir.Table, labels: ir.Table) -> ir.Table:
     """Each label beside the events of its entity: the events' columns, the label's id and moment."""
-    left = labels.select(**_keyed(key, labels), **{f"{_LABEL}at_": labels[_AT], _LABEL: labels[_LABEL]})
+    left = labels.select(**_keyed(key, labels), **{f"{LABEL}at_": labels[AT], LABEL: labels[LABEL]})
     right = events.mutate(**_keyed(key, events))
     by = [name for name in left.columns if name.startswith("key")]
     joined = left.inner_join(right, by)
     return joined.drop(*[name for name in joined.columns if name.endswith("_right")])
 
 
-def _faded(key: Key | None, half: float, names: Mapping[Operand, str], log: _Log, labels: ir.Table) -> ir.Table:
+def _faded(key: Key | None, half: float, names: Mapping[Operand, str], log: Log, labels: ir.Table) -> ir.Table:
     """Decayed masses of one half-life: a running sum within epochs, at whose beginning an event would weigh one.
 
     An event counts in its own epoch and the next; what is older weighs less than 2**-400.
@@ -340,26 +356,26 @@ def _faded(key: Key | None, half: float, names: Mapping[Operand, str], log: _Log
         return _power((at - of * length).cast("float64") / half)
 
     def amounts(table: ir.Table) -> dict[str, Any]:
-        fading = weight(table[_AT], table[_EPOCH])
+        fading = weight(table[AT], table[_EPOCH])
         return {name: _mass(x.cell, table) * fading for x, name in names.items()}
 
-    own = events.mutate(**{_EPOCH: epoch(events[_AT])})
-    next_one = events.mutate(**{_EPOCH: epoch(events[_AT]) + 1})
+    own = events.mutate(**{_EPOCH: epoch(events[AT])})
+    next_one = events.mutate(**{_EPOCH: epoch(events[AT]) + 1})
     both = ibis.union(own, next_one, distinct=False)
     nothing = {name: ibis.literal(0.0, "float64") for name in names.values()}
-    told = _running(key, both, _KNOWN, labels, [(0, labels[_AT])], amounts, nothing, epoch=epoch)
-    masses = told.group_by(_LABEL).aggregate(**{name: told[name].max() for name in names.values()})
-    at = labels.select(_LABEL, _AT)
-    masses = masses.inner_join(at, _LABEL)
-    now = weight(masses[_AT], epoch(masses[_AT]))
-    result = masses.select(_LABEL, **{name: masses[name] / now for name in names.values()})
+    told = _running(key, both, KNOWN, labels, [(0, labels[AT])], amounts, nothing, epoch=epoch)
+    masses = told.group_by(LABEL).aggregate(**{name: told[name].max() for name in names.values()})
+    at = labels.select(LABEL, AT)
+    masses = masses.inner_join(at, LABEL)
+    now = weight(masses[AT], epoch(masses[AT]))
+    result = masses.select(LABEL, **{name: masses[name] / now for name in names.values()})
     if log.former is None:
         return result
     met = _met(key, log.former, labels)
-    now_us = met[f"{_LABEL}at_"]
-    counted = (met[_KNOWN] < now_us) & (now_us <= met[_UNTIL])
-    age = _power((met[_AT] - now_us).cast("float64") / half)
-    more = met.group_by(_LABEL).aggregate(
+    now_us = met[f"{LABEL}at_"]
+    counted = (met[KNOWN] < now_us) & (now_us <= met[UNTIL])
+    age = _power((met[AT] - now_us).cast("float64") / half)
+    more = met.group_by(LABEL).aggregate(
         **{name: (ibis.ifelse(counted, _mass(x.cell, met) * age, 0.0)).sum() for x, name in names.items()}
     )
     return _combined(result, more, list(names.values()), operator.add, 0.0)
@@ -378,7 +394,7 @@ def _mass(cell: Cell, table: ir.Table) -> Any:
 
 
 def _joined(
-    key: Key | None, cell: Cell, names: Mapping[Operand, str], log: _Log, labels: ir.Table,
+    key: Key | None, cell: Cell, names: Mapping[Operand, str], log: Log, labels: ir.Table,
     codes: Mapping[str, ir.Table],
 ) -> ir.Table:  # fmt: skip
     """Different codes, or the newest amounts: each label with the events of its entity."""
@@ -394,16 +410,16 @@ def _joined(
     if cell.kind == g.RING:
         events = events.mutate(**{_AMOUNT: _ring_amount(cell, events)})
     met = _met(key, events, labels)
-    now = met[f"{_LABEL}at_"]
-    counted = (met[_KNOWN] < now) & (met[_UNTIL].isnull() | (now <= met[_UNTIL]))
+    now = met[f"{LABEL}at_"]
+    counted = (met[KNOWN] < now) & (met[UNTIL].isnull() | (now <= met[UNTIL]))
     if cell.window_us:
-        counted = counted & (met[_AT] >= _start(now, cell))
+        counted = counted & (met[AT] >= _start(now, cell))
     met = met.filter(counted)
     if cell.kind == g.RING:
-        newest_first = ibis.window(group_by=_LABEL, order_by=[ibis.desc(_AT), ibis.desc(_AMOUNT)])
+        newest_first = ibis.window(group_by=LABEL, order_by=[ibis.desc(AT), ibis.desc(_AMOUNT)])
         met = met.mutate(**{_PLACE: ibis.row_number().over(newest_first)})
         met = met.filter(met[_PLACE] < cell.size)
-    return met.group_by(_LABEL).aggregate(**{name: _figure(x, met) for x, name in names.items()})
+    return met.group_by(LABEL).aggregate(**{name: _figure(x, met) for x, name in names.items()})
 
 
 def _ring_amount(cell: Cell, table: ir.Table) -> Any:
@@ -480,9 +496,9 @@ def _amount(measure: Cell, events: ir.Table) -> Any:
         case g.COUNT:
             amount = ibis.literal(1, "int64")
         case g.LAST:
-            amount = events[_AT]
+            amount = events[AT]
         case g.FIRST:
-            amount = -events[_AT]
+            amount = -events[AT]
         case _:
             limit = g.SUM_LIMIT if measure.kind == g.SUM else g.SQUARE_LIMIT
             steps = events[c.VALUE] / measure.step + 0.5

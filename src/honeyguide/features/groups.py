@@ -15,7 +15,9 @@ from honeyguide.features.held import Held
 from honeyguide.features.keys import numbers
 from honeyguide.features.plan import ITEM, USER, CellPlan, Codes
 from honeyguide.kernels import aggregates as g
+from honeyguide.kernels import lasting
 from honeyguide.kernels import windows as w
+from honeyguide.kernels.hashtable import EMPTY, filled, rows_of
 
 __all__ = ["EVERYBODY", "Group"]
 
@@ -46,7 +48,7 @@ class Group:
         """Without events, with room for `n` people or items."""
         rows = 1 if key == EVERYBODY else n + _spare(n) if key in (USER, ITEM) else _SPARE
         group = cls(key, cells, cells.empty(rows), *_hash(1), *_hash(1))
-        if group.hashed:
+        if key not in (USER, ITEM, EVERYBODY):
             group.keys, group.values = _hash(2 * rows)
             group.values[-1] = 1
         return group
@@ -56,7 +58,7 @@ class Group:
     @property
     def hashed(self) -> bool:
         """Whether rows are found by a hash table."""
-        return self.key not in (USER, ITEM, EVERYBODY)
+        return len(self.values) > 2
 
     def ensure(self, n: int) -> None:
         """Make room for so many people or items; a table without a spare row is copied with a tenth more."""
@@ -67,22 +69,22 @@ class Group:
         """The number of each event's entity."""
         events = held.events
         if self.key == EVERYBODY:
-            return np.where((events["user"] >= 0) | (events["item"] >= 0), 0, g.EMPTY)
+            return np.where((events["user"] >= 0) | (events["item"] >= 0), 0, EMPTY)
         context = {name: held.context[:, at] for at, name in enumerate(keys)}
         return numbers(self.key, events["user"], events["item"], events["at"], context)
 
     def rows(self, names: I64, *, add: bool = False) -> I64:
         """Rows of the table by the entities' numbers, -1 where there is none."""
         if not self.hashed:
-            return np.where(names == g.EMPTY, -1, names)
+            return np.where(names == EMPTY, -1, names)
         if add and self.values[-1] + len(names) >= len(self.table):
             self._grow(len(names))
-        return g.rows_of(self.keys, self.values, names, add)
+        return rows_of(self.keys, self.values, names, add)
 
     def _grow(self, more: int) -> None:
         used = int(self.values[-1])
-        of_row = np.full(used, g.EMPTY)
-        taken = self.keys != g.EMPTY
+        of_row = np.full(used, EMPTY)
+        taken = self.keys != EMPTY
         of_row[self.values[:-1][taken]] = self.keys[taken]
         kept = np.flatnonzero((self.table[:used] != self.cells.empty_row).any(axis=1))
         table = self.cells.empty(1 + len(kept) + max(more, len(kept), _SPARE))
@@ -90,7 +92,7 @@ class Group:
         self.table = table
         self.keys, self.values = _hash(2 * len(table))
         self.values[-1] = 1
-        g.rows_of(self.keys, self.values, of_row[kept], True)
+        rows_of(self.keys, self.values, of_row[kept], True)
 
     def fold(
         self,
@@ -103,22 +105,41 @@ class Group:
     ) -> I64:
         """Add events, or take them away, in all cells or those of `span`; returns the rows."""
         first, end = (0, len(self.cells.cells)) if span is None else span
+        if self.cells.plain and not self.hashed:
+            rows = self._own_rows(held)
+            w.fold_plain(rows, held.events, mode, first, end, starts, self.table, *self.cells.arrays)
+            return rows
         names = self.names(held, keys)
         rows = self.rows(names, add=mode == g.ADD)
+        if self.cells.plain:
+            w.fold_plain(rows, held.events, mode, first, end, starts, self.table, *self.cells.arrays)
+            return rows
         spread = self.cells.spread(codes)
         if spread and mode == g.ADD:
             self._make_room(spread * len(held))
-        w.fold_rows(
+        lasting.fold_rows(
             rows, names, held.events, mode, first, end, starts, self.table, *self.cells.arrays, *codes.arrays,
             self.tally_keys, self.tally,
         )  # fmt: skip
         return rows
 
+    def _own_rows(self, held: Held) -> I64:
+        if self.key == EVERYBODY:
+            return np.where((held.events["user"] >= 0) | (held.events["item"] >= 0), 0, -1)
+        return held.events[self.key.entity].astype(np.int64)
+
+    def empty_lasting(self, rows: I64) -> None:
+        """Empty the cells of some rows that cannot give an event back."""
+        for cell, first in zip(self.cells.cells, self.cells.cell_i[:, g.OFFSET].tolist(), strict=True):
+            if cell.kind in g.LASTING:
+                slots = slice(first, first + cell.width)
+                self.table[rows, slots] = self.cells.empty_row[slots]
+
     def _make_room(self, more: int) -> None:
         if 2 * (int(self.tally[-1]) + more) > len(self.tally_keys):
             live = int(np.count_nonzero(self.tally[:-1] > 0))
             keys, tally = _hash(4 * (live + more))
-            g.filled(self.tally_keys, self.tally, keys, tally)
+            filled(self.tally_keys, self.tally, keys, tally)
             self.tally_keys, self.tally = keys, tally
 
     def save(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
@@ -140,4 +161,4 @@ def _hash(least: int) -> tuple[I64, I64]:
     places = 1
     while places < least:
         places *= 2
-    return np.full(places, g.EMPTY, np.int64), np.zeros(places + 1, np.int64)
+    return np.full(places, EMPTY, np.int64), np.zeros(places + 1, np.int64)

@@ -34,14 +34,14 @@ class Held:
 
     @classmethod
     def none(cls, keys: int, n: int = 0) -> Held:
-        """Room for `n` events that are nobody's."""
-        events = np.zeros(n, w.EVENT)
-        events["user"] = events["item"] = events["prev"] = -1
-        return cls(events, np.zeros((n, keys), np.int64))
+        """Room for `n` events, untouched."""
+        return cls(np.zeros(n, w.EVENT), np.zeros((n, keys), np.int64))
 
     @classmethod
     def joined(cls, parts: list[Held]) -> Held:
         """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(np.concatenate([p.events for p in parts]), np.concatenate([p.context for p in parts]))
 
 
@@ -68,8 +68,15 @@ class Waiting:
         return cls(held, due, order, gone)
 
     @classmethod
+    def none(cls, keys: int) -> Waiting:
+        """Nothing."""
+        return cls.of(Held.none(keys), np.zeros(0, np.int64))
+
+    @classmethod
     def joined(cls, parts: list[Waiting]) -> Waiting:
         """All that waits."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             Held.joined([one.held for one in parts]),
             *(np.concatenate([getattr(one, name) for one in parts]) for name in cls.ARRAYS),
@@ -90,6 +97,8 @@ class Waiting:
         A version that is replaced before anybody could see it does not become due at all.
         """
         due, gone = self.due < now_us, self.gone["due"] < now_us
+        if len(due) == 1 and due[0] and not len(gone):
+            return self.held, self.gone, Waiting.none(self.held.context.shape[1])
         later = Waiting(self.held.take(~due), self.due[~due], self.seq[~due], self.gone[~gone])
         batch, known, seq, leaving = self.held.take(due), self.due[due], self.seq[due], self.gone[gone]
         if len(leaving):

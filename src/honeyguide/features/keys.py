@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from honeyguide.contracts import I64
 from honeyguide.features.definition import HOP_US, HOUR, Key
-from honeyguide.kernels.aggregates import EMPTY
+from honeyguide.kernels.hashtable import EMPTY
 
 __all__ = ["numbers"]
 
@@ -43,7 +43,7 @@ def numbers(key: Key, user: Any, item: Any, at: Any, context: Mapping[str, Any])
 
 
 def _mixed(key: I64) -> I64:
-    """`kernels.aggregates.mix` of an array."""
+    """`kernels.hashtable.mix` of an array."""
     x: _U64 = np.atleast_1d(key).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

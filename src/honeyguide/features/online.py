@@ -27,9 +27,10 @@ from honeyguide.features.groups import EVERYBODY, Group
 from honeyguide.features.held import GONE, Held, Waiting, columns, disown, merge, room
 from honeyguide.features.keys import numbers
 from honeyguide.features.plan import ITEM, USER, CellPlan, Codes, ItemFacts, Plan
-from honeyguide.kernels import affinity
+from honeyguide.kernels import affinity, embedding, lasting
 from honeyguide.kernels import aggregates as g
 from honeyguide.kernels import windows as w
+from honeyguide.kernels.hashtable import EMPTY
 
 __all__ = ["History", "OnlineState"]
 
@@ -37,6 +38,7 @@ _VERSION = 2
 _SPARE = 1024
 _CHUNK = 500_000  # events of a build that are folded at once
 _NEVER = w.NEVER
+_NO_FORMULAS = np.zeros((0, 8), np.int64), np.zeros((0, 4))
 
 
 class History(NamedTuple):
@@ -79,6 +81,10 @@ class OnlineState:
         self._plan, self._codes, self._kept, self._clock = plan, codes, kept, clock_us
         self._groups, self._keys = groups, plan.features.context_keys
         self._users, self._items, self._everybody = groups[0], groups[1], groups[-1]
+        self._longer = [
+            group for at, group in enumerate(groups[:-1])
+            if len(plan.formulas(group.key)[0]) and (at > 1 or not plan.plain(group.key))
+        ]  # fmt: skip
         self._lock = threading.RLock()
         self._waiting = [waiting]
         self._due, self._seq = waiting.first(), 1
@@ -136,7 +142,7 @@ class OnlineState:
     def save(self, folder: Path) -> None:
         """Write the state as of its clock into an existing folder: one file per array and `state.json`."""
         with self._lock:
-            kept, waiting = self._merged(), Waiting.joined(self._waiting)
+            kept, waiting = self._merged(), Waiting.joined([Waiting.none(len(self._keys)), *self._waiting])
             arrays: dict[str, npt.NDArray[Any]] = {
                 "base": kept.base.events, "base_context": kept.base.context, "base_left": kept.base_left,
                 "past": kept.past.events, "past_context": kept.past.context,
@@ -259,7 +265,7 @@ class OnlineState:
     def retract(self, user: int, event: int, known_us: int) -> None:
         """Take back a person's event by the code of its id, from the moment that it was known to be none."""
         with self._lock:
-            nothing = Waiting.of(Held.none(len(self._keys)), np.zeros(0, np.int64))
+            nothing = Waiting.none(len(self._keys))
             self._seq += 1
             nothing.gone = np.array([(known_us, self._seq, event, user)], GONE)
             self._wait(nothing)
@@ -291,7 +297,8 @@ class OnlineState:
             self._next_start = self._plan.next_start(now_us)
         if self._due < now_us:
             batch, gone, later = Waiting.joined(self._waiting).split(now_us)
-            self._waiting, self._due = [later], later.first()
+            self._due = later.first()
+            self._waiting = [later] if self._due < _NEVER else []
             if len(gone):
                 self._take_back(gone, starts)
             self._enter(batch, starts)
@@ -378,21 +385,44 @@ class OnlineState:
             self._advance(now_us)
             if n > len(self._targets):
                 self._targets = np.arange(2 * n)
-            plan, facts = self._plan, self._facts
-            everybody = (self._everybody.table, *plan.everybody.arrays)
+            plan, facts, all_of = self._plan, self._facts, self._everybody
             affinity.read_request(
                 int(user), items, self._clock, h_items, h_weights, h_at,
-                self._users.table, *self._users.cells.arrays, *plan.formulas(USER),
-                self._items.table, *self._items.cells.arrays, *plan.formulas(ITEM),
-                *everybody, *facts.arrays, *plan.pair.arrays, facts.vectors, facts.scratch, self._targets, out,
+                *self._short(self._users), *self._short(self._items), all_of.table, all_of.cells.cell_i,
+                *facts.arrays, *plan.pair.arrays, facts.scratch, self._targets, out,
             )  # fmt: skip
-            for group in self._groups[2:-1]:
-                asked = numbers(group.key, user, items, self._clock, context or {})
-                rows = np.where(items < 0, -1, np.maximum(group.rows(asked), 0))
-                w.read_rows(
-                    rows, self._clock, group.table, *group.cells.arrays, *everybody, *plan.formulas(group.key), out
-                )
+            for group in self._longer:
+                self._read_longer(group, int(user), items, context or {}, out)
+            if len(plan.pair.emb_i):
+                one = np.array([self._clock, 0, n, 0, len(h_items)])
+                embedding.embedding_rows(
+                    one[:1], items, self._targets, one[1:3], h_items, h_weights, h_at, one[3:4], one[4:],
+                    facts.vectors, plan.pair.emb_i, plan.pair.emb_f, out,
+                )  # fmt: skip
         return out
+
+    def _short(self, group: Group) -> tuple[Any, ...]:
+        """A group as the short kernel reads it; nothing of it if that cannot."""
+        formulas = self._plan.formulas(group.key) if self._plan.plain(group.key) else _NO_FORMULAS
+        return group.table, group.cells.cell_i, *formulas
+
+    def _read_longer(self, group: Group, user: int, items: I32, context: Mapping[str, int], out: Any) -> None:
+        everybody = (self._everybody.table, *self._plan.everybody.arrays)
+        formulas = self._plan.formulas(group.key)
+        nothing = len(group.table) - 1
+        if group.key == USER:  # the same for all candidates
+            own = np.full((1, out.shape[1]), np.nan, out.dtype)
+            row = np.array([user if 0 <= user < nothing else nothing])
+            lasting.read_rows(row, self._clock, group.table, *group.cells.arrays, *everybody, *formulas, own)
+            columns = formulas[0][:, w.COLUMN]
+            out[np.ix_(items >= 0, columns)] = own[0, columns]
+            return
+        if group.key == ITEM:
+            rows = np.where(items < nothing, items, nothing).astype(np.int64)
+        else:
+            asked = numbers(group.key, user, items, self._clock, context)
+            rows = np.where(items < 0, -1, np.maximum(group.rows(asked), 0))
+        lasting.read_rows(rows, self._clock, group.table, *group.cells.arrays, *everybody, *formulas, out)
 
     # ------------------------------------------------------------------------------------------ taking back
 
@@ -453,12 +483,12 @@ class OnlineState:
 
     def _refold(self, group: Group, rows: I64, starts: I64) -> None:
         """Fold the cells that cannot give an event back anew, from all events that are left."""
-        w.refold_rows(rows, group.table, group.cells.cell_i, group.cells.empty_row)
+        group.empty_lasting(rows)
         for held, n in ((self._kept.past, len(self._kept.past)), (self._pool, self._n_pool)):
             for first in range(0, n, _CHUNK):
                 part = Held(held.events[first : min(first + _CHUNK, n)], held.context[first : min(first + _CHUNK, n)])
                 names = group.names(part, self._keys)
-                mine = np.flatnonzero(np.isin(group.rows(names), rows) & (names != g.EMPTY))
+                mine = np.flatnonzero(np.isin(group.rows(names), rows) & (names != EMPTY))
                 if len(mine):
                     group.fold(part.take(mine), self._keys, self._codes, g.REFOLD, starts)
 

@@ -200,6 +200,8 @@ class CellPlan:
     cell_f: F64
     span: I64
     empty_row: I64  # of an entity without events
+    plain: bool  # whether every cell is a number in a slot, which the short kernels fold and read
+    lasting: bool  # whether a cell cannot give an event back, and must be folded anew when one is taken
 
     @classmethod
     def of(cls, cells: tuple[Cell, ...], windows: list[tuple[int, int]], actions: tuple[str, ...]) -> CellPlan:
@@ -228,17 +230,13 @@ class CellPlan:
             elif c.kind in (g.DECAY, g.DECAY_SUM):
                 empty[o + 1] = NONE
         return cls(
-            cells, np.array(whole, np.int64), np.array(real, np.float64), np.array(span, np.int64).reshape(-1, 2), empty
-        )
+            cells, np.array(whole, np.int64), np.array(real, np.float64), np.array(span, np.int64).reshape(-1, 2),
+            empty, all(c.kind <= g.FIRST for c in cells), any(c.kind in g.LASTING for c in cells),
+        )  # fmt: skip
 
     def empty(self, n: int) -> I64:
         """Rows of `n` entities without events."""
         return np.tile(self.empty_row, (n, 1))
-
-    @property
-    def lasting(self) -> bool:
-        """Whether a cell cannot give an event back, and must be folded anew when one is taken."""
-        return any(cell.kind >= g.LAST for cell in self.cells)
 
     def spread(self, codes: Codes) -> int:
         """So many places of the table of codes an event may take."""
@@ -261,10 +259,15 @@ class Codes:
     def of(cls, catalog: CatalogView, features: FeatureSet) -> Codes:
         """From a catalog."""
         if not any(isinstance(f, Feature) and f.of in ("category", "people") for f in features):
-            return cls(np.zeros((2, 1), np.int64), np.zeros(0, np.int32))
+            return cls.none()
         category, people = catalog.category, catalog.people
         ptr = np.stack([category.indptr, people.indptr + len(category.values)]).astype(np.int64)
         return cls(ptr, np.concatenate([category.values, people.values]).astype(np.int32))
+
+    @classmethod
+    def none(cls) -> Codes:
+        """Of no item."""
+        return cls(np.zeros((2, 1), np.int64), np.zeros(0, np.int32))
 
     def most(self, what: int) -> int:
         """So many codes an event has at most."""
@@ -280,7 +283,7 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class PairPlan:
-    """Facts, context and affinities as arrays (layouts: `kernels.affinity`)."""
+    """Facts, context, affinities and embeddings as arrays (layouts: `kernels.affinity`, `kernels.embedding`)."""
 
     row_i: I64
     row_f: F64
@@ -322,11 +325,9 @@ class PairPlan:
         )
 
     @property
-    def arrays(self) -> tuple[I64, F64, I64, F64, I64, F64, I64, F64]:
+    def arrays(self) -> tuple[I64, F64, I64, F64, I64, F64]:
         """In the order of the kernels' arguments."""
-        return (
-            self.row_i, self.row_f, self.group_i, self.group_f, self.aff_i, self.aff_f, self.emb_i, self.emb_f
-        )  # fmt: skip
+        return self.row_i, self.row_f, self.group_i, self.group_f, self.aff_i, self.aff_f
 
 
 _FACTS = {"year": a.YEAR, "price": a.PRICE, "n_categories": a.N_CATEGORIES, "n_people": a.N_PEOPLE}
@@ -455,6 +456,10 @@ class Plan:
             key: (np.array(whole, np.int64).reshape(-1, 8), np.array(real, np.float64).reshape(-1, 4))
             for key, (whole, real) in found.items()
         }
+
+    def plain(self, key: Key) -> bool:
+        """Whether the short kernels read all of one entity's features."""
+        return self.groups[key].plain and self.everybody.plain
 
     def formulas(self, key: Key) -> tuple[I64, F64]:
         """`feat_i` and `feat_f` of one entity, with columns as places in the whole feature set."""

@@ -14,7 +14,8 @@ from honeyguide.features.asof import EventStream, codes_of
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.keys import numbers
 from honeyguide.features.plan import ITEM, USER, ItemFacts, Plan
-from honeyguide.kernels import affinity, windows
+from honeyguide.kernels import affinity, embedding, windows
+from honeyguide.kernels.lasting import known_histories
 
 __all__ = ["LabelRows", "Requests", "group_features", "training_set"]
 
@@ -151,8 +152,13 @@ def _rows(
     facts = ItemFacts.of(catalog, features)
     affinity.requests_rows(
         at, item[order], order, ptr, h_items, h_weights, h_at, begin, end, *facts.arrays, *plan.pair.arrays,
-        facts.vectors, facts.scratch, out,
+        facts.scratch, out,
     )  # fmt: skip
+    if features.needs_vectors:
+        embedding.embedding_rows(
+            at, item[order], order, ptr, h_items, h_weights, h_at, begin, end, facts.vectors, plan.pair.emb_i,
+            plan.pair.emb_f, out,
+        )  # fmt: skip
     return out
 
 
@@ -166,6 +172,6 @@ def _own_histories(stream: EventStream, user: I32, at: I64, limit: int) -> tuple
         begin, end = windows.known_ranges(indptr, h_at, who, at, limit)
         return stream.item[grouped], stream.weight[grouped], h_at, begin, end
     first, end = windows.known_ranges(indptr, h_at, who, at, windows.NEVER)
-    ptr, places = windows.known_histories(first, end, stream.known[grouped], stream.until[grouped], at, limit)
+    ptr, places = known_histories(first, end, stream.known[grouped], stream.until[grouped], at, limit)
     chosen = grouped[places]
     return stream.item[chosen], stream.weight[chosen], stream.at[chosen], ptr[:-1].copy(), ptr[1:].copy()

@@ -11,8 +11,6 @@ Layouts (a row per feature or group):
     aff_i (A, 3) int64: GROUP, MEASURE, COLUMN, in order of the group; aff_f (A,) float64: strength of the shrinkage
     facts (n_items, 4) float32: YEAR, PRICE, N_CATEGORIES, N_PEOPLE
     facet_ptr (facets, n_items + 1) int64 into codes: the categories, people, country, and the item itself
-    emb_i (E, 4) int64: MEASURE, LAST, COLUMN, LIKED_ONLY; emb_f (E, 2) float64: decay, window in microseconds
-    vectors (rows, d) float32 of unit length (0 where an item has none)
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import numpy.typing as npt
 from numba import njit
 
 from honeyguide.kernels.aggregates import DAY_US, NONE
-from honeyguide.kernels.windows import COLUMN, read_rows, write_row
+from honeyguide.kernels.windows import COLUMN, read_plain, write_row
 
 __all__ = ["read_request", "request_rows", "requests_rows"]
 
@@ -37,7 +35,6 @@ FACT, AGE_DAYS, YEARS_OLD, HOUR, WEEKDAY, LENGTH, LIKING, SINCE_NEWEST, DISTANCE
 SHARE, LIKE, OVERLAP, RECENCY = range(4)  # measures of aff_i
 YEAR, PRICE, N_CATEGORIES, N_PEOPLE = range(4)
 CATEGORY, PEOPLE, COUNTRY, ITEM = range(4)  # facets
-SIMILARITY, APART, COHERENCE = range(3)  # measures of emb_i
 MASS, LIKING_MASS, NEWEST = range(3)  # of a code in the history
 
 HOUR_US = 3_600_000_000
@@ -153,62 +150,14 @@ def _affinities(
 
 
 @njit(cache=True)
-def _embeddings(
-    now: int, items: I32, targets: I64, first: int, last: int,
-    h_items: I32, h_weights: F32, h_at: I64, begin: int, end: int,
-    vectors: F32, emb_i: I64, emb_f: F64, out: Any,
-) -> None:  # fmt: skip
-    """The history's mean vector against the candidates'."""
-    n_known, d = vectors.shape
-    mean = np.empty(d, np.float32)
-    for e in range(emb_i.shape[0]):
-        measure, longest, column, liked_only = emb_i[e, 0], emb_i[e, 1], emb_i[e, 2], emb_i[e, 3]
-        mean[:] = 0.0
-        n, weight, mass = 0, 1.0, 0.0
-        for h in range(end - 1, begin - 1, -1):
-            if h_at[h] >= now or (liked_only != 0 and not h_weights[h] > 0.0):
-                continue
-            if n == longest or h_at[h] < now - emb_f[e, 1]:
-                break
-            item = h_items[h]
-            if 0 <= item < n_known and np.any(vectors[item] != 0.0):
-                mass += weight
-                for k in range(d):
-                    mean[k] += np.float32(weight) * vectors[item, k]
-            n += 1
-            weight *= emb_f[e, 0]
-        length = np.nan
-        if mass > 0.0:
-            square = 0.0
-            for k in range(d):
-                mean[k] /= np.float32(mass)
-                square += np.float64(mean[k]) * np.float64(mean[k])
-            length = np.sqrt(square)
-        for j in range(first, last):
-            item = items[j]
-            if item < 0:
-                continue
-            value = length if measure == COHERENCE else np.nan
-            if measure != COHERENCE and mass > 0.0 and item < n_known and np.any(vectors[item] != 0.0):
-                dot = np.float32(0.0)
-                for k in range(d):
-                    dot += mean[k] * vectors[item, k]
-                if measure == APART:
-                    value = np.sqrt(max(1.0 - 2.0 * dot + length * length, 0.0))
-                elif length > 0.0:
-                    value = dot / length
-            out[targets[j], column] = value
-
-
-@njit(cache=True)
 def request_rows(
     now: int, items: I32, targets: I64, first: int, last: int,
     h_items: I32, h_weights: F32, h_at: I64, begin: int, end: int,
     facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
     scratch: F64, out: Any,
 ) -> None:  # fmt: skip
-    """Facts, context, affinities and embeddings of `items[first:last]`, into the rows `targets[first:last]` of
+    """Facts, context and affinities of `items[first:last]`, into the rows `targets[first:last]` of
     `out`.
 
     The history is `h_*[begin:end]`, oldest first. A padded candidate (-1) leaves its row untouched.
@@ -247,10 +196,6 @@ def request_rows(
             g, now, items, targets, first, last, h_items, h_weights, h_at, begin, end, known_at, facet_ptr, codes,
             group_i, group_f, aff_i, aff_f, scratch, out,
         )  # fmt: skip
-    if emb_i.shape[0] > 0:
-        _embeddings(
-            now, items, targets, first, last, h_items, h_weights, h_at, begin, end, vectors, emb_i, emb_f, out
-        )  # fmt: skip
 
 
 @njit(cache=True)
@@ -258,14 +203,14 @@ def requests_rows(
     now: I64, items: I32, targets: I64, ptr: I64,
     h_items: I32, h_weights: F32, h_at: I64, h_begin: I64, h_end: I64,
     facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
     scratch: F64, out: Any,
 ) -> None:  # fmt: skip
     """`request_rows` for many requests: request r asks about `items[ptr[r]:ptr[r + 1]]` at `now[r]`."""
     for r in range(now.shape[0]):
         request_rows(
             now[r], items, targets, ptr[r], ptr[r + 1], h_items, h_weights, h_at, h_begin[r], h_end[r],
-            facts, known_at, facet_ptr, codes, row_i, row_f, group_i, group_f, aff_i, aff_f, emb_i, emb_f, vectors,
+            facts, known_at, facet_ptr, codes, row_i, row_f, group_i, group_f, aff_i, aff_f,
             scratch, out,
         )  # fmt: skip
 
@@ -273,14 +218,12 @@ def requests_rows(
 @njit(cache=True)
 def read_request(
     user: int, items: I32, now: int, h_items: I32, h_weights: F32, h_at: I64,
-    users: I64, user_ci: I64, user_cf: F64, user_i: I64, user_f: F64,
-    item_table: I64, item_ci: I64, item_cf: F64, item_i: I64, item_f: F64,
-    everybody: I64, all_i: I64, all_f: F64,
-    facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
-    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64, emb_i: I64, emb_f: F64, vectors: F32,
+    users: I64, user_ci: I64, user_i: I64, user_f: F64, item_table: I64, item_ci: I64, item_i: I64, item_f: F64,
+    everybody: I64, all_i: I64, facts: F32, known_at: I64, facet_ptr: I64, codes: I32,
+    row_i: I64, row_f: F64, group_i: I64, group_f: F64, aff_i: I64, aff_f: F64,
     scratch: F64, targets: I64, out: Any,
 ) -> None:  # fmt: skip
-    """The features of people, items and histories for the candidates of one request, from the online state.
+    """The plain features of people and items, and those of histories, for the candidates of one request.
 
     A padded candidate (-1) gets nan. The last row of `users` and of `item_table` is that of somebody and something
     nobody knows.
@@ -292,19 +235,15 @@ def read_request(
         rows[j] = items[j] if items[j] < nothing else nothing
         if items[j] < 0:
             out[j] = np.nan
-    of_user, all_row = users[user if 0 <= user < nobody else nobody], everybody[0]
     own = np.empty(out.shape[1], out.dtype)
-    write_row(
-        of_user, of_user.view(np.float64), user_ci, user_cf, all_row, all_row.view(np.float64), all_i, all_f,
-        user_i, user_f, now, own,
-    )  # fmt: skip
+    write_row(users[user if 0 <= user < nobody else nobody], user_ci, everybody[0], all_i, user_i, user_f, now, own)
     for f in range(user_i.shape[0]):
         column = user_i[f, COLUMN]
         for j in range(n):
             if rows[j] >= 0:
                 out[j, column] = own[column]
-    read_rows(rows, now, item_table, item_ci, item_cf, everybody, all_i, all_f, item_i, item_f, out)
+    read_plain(rows, now, item_table, item_ci, everybody, all_i, item_i, item_f, out)
     request_rows(
         now, items, targets, 0, n, h_items, h_weights, h_at, 0, h_items.shape[0], facts, known_at, facet_ptr, codes,
-        row_i, row_f, group_i, group_f, aff_i, aff_f, emb_i, emb_f, vectors, scratch, out,
+        row_i, row_f, group_i, group_f, aff_i, aff_f, scratch, out,
     )  # fmt: skip

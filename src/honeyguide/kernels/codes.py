@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from honeyguide.kernels.aggregates import mix
+from honeyguide.kernels.hashtable import mix
 
 __all__ = ["code64", "text_codes"]
 
@@ -18,7 +18,7 @@ __all__ = ["code64", "text_codes"]
 def text_codes(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """The number of each text `data[offsets[i]:offsets[i + 1]]` (UTF-8), 0 for an empty one and for no other.
 
-    Eight bytes at a time go through `aggregates.mix`, the length first.
+    Eight bytes at a time go through `hashtable.mix`, the length first.
     """
     codes = np.zeros(offsets.shape[0] - 1, np.int64)
     for i in range(codes.shape[0]):

@@ -5,7 +5,7 @@ to the hop. The near edge is exact (an event at the very microsecond is not seen
 event counts from when it was known, `known < now`, and until another version of it took its place, `now <= until`.
 
 The same functions (`kernels.aggregates`) serve the point-in-time join over labels (`as_of`) and the online state
-(`fold_rows`), so a value is the same number in both.
+(`fold_plain`), so a value is the same number in both. `kernels.lasting` has the like for what is not plain.
 
 Layouts (a row per feature):
     windows (W, 2) int64: length, hop, both in microseconds; span (W, 2): the cells [first, end) of each window
@@ -23,28 +23,33 @@ import numpy.typing as npt
 from numba import njit
 
 from honeyguide.kernels.aggregates import (
-    ADD,
-    DECAY,
-    DISTINCT,
+    ACTION,
+    COUNT,
+    FIRST,
+    HIGH,
     KIND,
     LAST,
+    LOW,
     NONE,
     OFFSET,
     REFOLD,
-    RING,
+    SQUARE,
+    STEP,
     TAKE,
+    VALUED,
+    WINDOW,
+    amount_of,
     finish,
-    fold,
-    operand,
-    refold,
+    meets,
 )
 
 __all__ = [
     "EVENT", "NEVER",
-    "as_of", "chain", "counting_order", "fold_rows", "known_histories", "known_ranges", "newest", "read_rows",
-    "refold_rows", "window_start", "write_row",
+    "as_of", "chain", "counting_order", "fold_plain", "in_turn", "known_ranges", "newest", "read_plain", "window_start",
+    "write_row",
 ]  # fmt: skip
 
+BoolArray = npt.NDArray[np.bool_]
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -52,6 +57,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Events = npt.NDArray[Any]  # of dtype EVENT
 
+_CHUNK = 1024
+_RUNNING = 4_000_000  # running sums that are kept at once: 32 MB
 NEVER = 2**63 - 1  # the `until` of an event that nothing has replaced
 
 # One event. `id` is the code of its name, 0 if it has none; `prev` chains a person's events in the online pool, newest
@@ -95,10 +102,7 @@ def window_start(now: int, length: int, hop: int) -> int:
 
 
 @njit(cache=True)
-def write_row(
-    row: I64, real: F64, cell_i: I64, cell_f: F64, all_row: I64, all_real: F64, all_i: I64, all_f: F64,
-    feat_i: I64, feat_f: F64, now: int, out: Any,
-) -> None:  # fmt: skip
+def write_row(row: I64, cell_i: I64, all_row: I64, all_i: I64, feat_i: I64, feat_f: F64, now: int, out: Any) -> None:
     """All features of one entity into their columns of one row."""
     for f in range(feat_i.shape[0]):
         live = feat_i[f, LIVE]
@@ -107,54 +111,87 @@ def write_row(
             continue
         out[feat_i[f, COLUMN]] = finish(
             feat_i[f, OP],
-            operand(row, real, feat_i[f, X0], now, cell_i, cell_f),
-            operand(row, real, feat_i[f, X1], now, cell_i, cell_f),
-            operand(row, real, feat_i[f, X2], now, cell_i, cell_f),
-            operand(all_row, all_real, feat_i[f, G0], now, all_i, all_f),
-            operand(all_row, all_real, feat_i[f, G1], now, all_i, all_f),
+            float(row[cell_i[feat_i[f, X0] >> 3, OFFSET]]),
+            float(row[cell_i[feat_i[f, X1] >> 3, OFFSET]]),
+            float(row[cell_i[feat_i[f, X2] >> 3, OFFSET]]),
+            float(all_row[all_i[feat_i[f, G0] >> 3, OFFSET]]),
+            float(all_row[all_i[feat_i[f, G1] >> 3, OFFSET]]),
             feat_f[f, PRIOR], feat_f[f, STRENGTH], feat_f[f, SCALE], now,
         )  # fmt: skip
 
 
 @njit(cache=True)
+def _measures(cell_i: I64, cell_f: F64) -> tuple[I64, I64, I64]:
+    """Cells that are alike but for their window are one measure: of each cell its measure (-1: it is a time), of each
+    measure a cell, and the cells that are times."""
+    n = cell_i.shape[0]
+    of_cell, cells, n_measures = np.full(n, -1, np.int64), np.zeros(n, np.int64), 0
+    times, n_times = np.zeros(n, np.int64), 0
+    for c in range(n):
+        if cell_i[c, KIND] > SQUARE:
+            times[n_times] = c
+            n_times += 1
+            continue
+        for m in range(n_measures):
+            d, same = cells[m], True
+            for k in (ACTION, KIND, VALUED):
+                same = same and cell_i[c, k] == cell_i[d, k]
+            for k in (LOW, HIGH, STEP):
+                same = same and cell_f[c, k] == cell_f[d, k]
+            if same:
+                of_cell[c] = m
+        if of_cell[c] < 0:
+            cells[n_measures] = c
+            of_cell[c] = n_measures
+            n_measures += 1
+    return of_cell, cells[:n_measures].copy(), times[:n_times].copy()
+
+
+@njit(cache=True)
+def in_turn(ev_ptr: I64, order: I64, known: I64, until: I64) -> BoolArray:
+    """Of each entity whether its events became known in the order in which they happened, and none was replaced."""
+    fine = np.ones(ev_ptr.shape[0] - 1, np.bool_)
+    for e in range(fine.shape[0]):
+        last = NONE
+        for k in range(ev_ptr[e], ev_ptr[e + 1]):
+            i = order[k]
+            if known[i] < last or until[i] != NEVER:
+                fine[e] = False
+                break
+            last = known[i]
+    return fine
+
+
+@njit(cache=True)
 def as_of(
-    ev_ptr: I64, order: I64, action: I16, value: F32, at: I64, user: I32, item: I32, known: I64, until: I64,
-    row_ptr: I64, row_order: I64, row_at: I64, row_moment: I64, everybody: I64, all_i: I64, all_f: F64,
-    windows: I64, span: I64, cell_i: I64, cell_f: F64, empty: I64, code_ptr: I64, codes: I32, spread: int,
-    feat_i: I64, feat_f: F64, cells_out: I64, out: Any,
+    ev_ptr: I64, order: I64, action: I16, value: F32, at: I64, known: I64,
+    row_ptr: I64, row_order: I64, row_at: I64, row_moment: I64, everybody: I64, all_i: I64,
+    windows: I64, span: I64, cell_i: I64, cell_f: F64, empty: I64, feat_i: I64, feat_f: F64, cells_out: I64, out: Any,
 ) -> None:  # fmt: skip
     """Features of many (entity, moment) rows, each as known just before its moment. Linear in events + rows.
 
     Events `order[ev_ptr[e]:ev_ptr[e + 1]]` of entity e are in order of time, and so are its rows
-    `row_order[row_ptr[e]:row_ptr[e + 1]]`, whose moments are `row_at`. Row r reads everybody's cells
-    `everybody[row_moment[r]]`. `known` and `until` are empty if every event was known as it happened and stays.
-    `spread`: so many codes an event may add to the table of codes (0: no cell counts any).
-    Writes features to `out[r]` and, where `cells_out` has rows, the cells to `cells_out[r]`.
-    A correction costs one more pass over its entity's events, but only where a cell cannot give an event back.
+    `row_order[row_ptr[e]:row_ptr[e + 1]]`, whose moments are `row_at`; those of entities that have rows became known in
+    that order too (`in_turn`). Row r reads everybody's cells `everybody[row_moment[r]]`. `known` may be empty: every
+    event was known as it happened. Cells are plain. Writes features to `out[r]` and, where `cells_out` has rows, the
+    cells to `cells_out[r]`.
+
+    Counts and sums are running sums, of which a window is a difference. Of an entity with very many events they are
+    not kept: what has left a window is summed a second time.
     """
-    n_cells, n_windows, versions = cell_i.shape[0], windows.shape[0], known.shape[0] > 0
-    row = empty.copy()
-    real = row.view(np.float64)
-    starts, left = np.empty(n_windows, np.int64), np.empty(n_windows, np.int64)
-    ever = np.full(n_windows, NONE, np.int64)
-    longest, lasting, by_name = 0, False, False
-    for c in range(n_cells):
-        lasting = lasting or cell_i[c, KIND] >= LAST
-        by_name = by_name or cell_i[c, KIND] == RING or cell_i[c, KIND] == DISTINCT
+    n_cells, n_windows, late = cell_i.shape[0], windows.shape[0], known.shape[0] > 0
+    row, left = empty.copy(), np.empty(n_windows, np.int64)
+    of_cell, measures, times = _measures(cell_i, cell_f)
+    n_measures = measures.shape[0]
+    longest = 0
     for e in range(row_ptr.shape[0] - 1):
         if row_ptr[e] < row_ptr[e + 1]:
             longest = max(longest, ev_ptr[e + 1] - ev_ptr[e])
-    # Each window walks over the entity's events again: they are gathered once, and then read in order.
+    # Gathered once, and then read in order.
     e_action, e_value, e_at = np.empty(longest, np.int16), np.empty(longest, np.float32), np.empty(longest, np.int64)
-    coded = longest if by_name else 0
-    e_user, e_item = np.full(coded, -1, np.int32), np.full(coded, -1, np.int32)
-    places = 1
-    while places < 2 * longest * spread:
-        places *= 2
-    keys, counts = np.full(places, NONE, np.int64), np.zeros(places + 1, np.int64)
-    many = longest if versions else 0
-    e_known, e_until, inside = np.empty(many, np.int64), np.empty(many, np.int64), np.zeros(many, np.bool_)
-    none = np.zeros(0, np.int64)
+    e_known = np.empty(longest if late else 0, np.int64)
+    running = np.zeros((min(longest, _RUNNING // max(n_measures, 1)) + 1, n_measures), np.int64)
+    passed = np.empty(n_cells, np.int64)
     for e in range(row_ptr.shape[0] - 1):
         if row_ptr[e] == row_ptr[e + 1]:
             continue
@@ -164,149 +201,103 @@ def as_of(
         for k in range(n_own):
             i = order[first + k]
             e_action[k], e_value[k], e_at[k] = action[i], value[i], at[i]
-            if coded > 0:
-                e_user[k], e_item[k] = user[i], item[i]
-        mask = 1
-        while mask < 2 * n_own * spread:
-            mask *= 2
-        mask -= 1
-        if spread > 0:
-            keys[: mask + 1] = NONE
-        entering, leaving, late = none, none, False
-        if versions:
-            n_gone = 0
-            for k in range(n_own):
-                i = order[first + k]
-                e_known[k], e_until[k], inside[k] = known[i], until[i], False
-                late = late or e_known[k] != e_at[k]
-                n_gone += e_until[k] != NEVER
             if late:
-                entering = np.argsort(e_known[:n_own], kind="mergesort")
-            if n_gone > 0:
-                leaving = np.argsort(e_until[:n_own], kind="mergesort")[:n_gone]
-        seen, gone, simple = 0, 0, not late and leaving.shape[0] == 0
+                e_known[k] = known[i]
+        enters = e_known if late else e_at
+        seen, kept = 0, n_own < running.shape[0]
+        passed[:] = 0
+        running[0] = 0
         for j in range(row_ptr[e], row_ptr[e + 1]):
             r = row_order[j]
             now = row_at[r]
+            while seen < n_own and enters[seen] < now:
+                before = seen if kept else 0
+                after = seen + 1 if kept else 0
+                for m in range(n_measures):
+                    running[after, m] = running[before, m] + amount_of(
+                        measures[m], e_action[seen], e_value[seen], cell_i, cell_f
+                    )
+                for c in times:
+                    if meets(c, e_action[seen], e_value[seen], cell_i, cell_f):
+                        time = e_at[seen] if cell_i[c, KIND] == LAST else -e_at[seen]
+                        row[cell_i[c, OFFSET]] = max(row[cell_i[c, OFFSET]], time)
+                seen += 1
             for w in range(n_windows):
-                starts[w] = window_start(now, windows[w, 0], windows[w, 1])
-                begin, end = span[w, 0], span[w, 1]
-                k = left[w]
-                if begin == end:
-                    continue
-                while k < n_own and e_at[k] < starts[w]:
-                    if k < seen if simple else inside[k]:
-                        u, v = (e_user[k], e_item[k]) if coded > 0 else (np.int32(-1), np.int32(-1))
-                        fold(
-                            row, real, TAKE, begin, end, ever, e, e_action[k], e_value[k], e_at[k], u, v,
-                            cell_i, cell_f, code_ptr, codes, keys, counts, mask,
-                        )  # fmt: skip
+                start, k = window_start(now, windows[w, 0], windows[w, 1]), left[w]
+                while k < seen and e_at[k] < start:
+                    if not kept:
+                        for c in range(span[w, 0], span[w, 1]):
+                            passed[c] += amount_of(c, e_action[k], e_value[k], cell_i, cell_f)
                     k += 1
                 left[w] = k
-            stale = False
-            while gone < leaving.shape[0] and e_until[leaving[gone]] < now:
-                k = leaving[gone]
-                gone += 1
-                if inside[k]:
-                    inside[k], stale = False, lasting
-                    u, v = (e_user[k], e_item[k]) if coded > 0 else (np.int32(-1), np.int32(-1))
-                    fold(
-                        row, real, TAKE, 0, n_cells, starts, e, e_action[k], e_value[k], e_at[k], u, v,
-                        cell_i, cell_f, code_ptr, codes, keys, counts, mask,
-                    )  # fmt: skip
-            if stale:
-                refold(row, cell_i, empty)
-                for k in range(n_own):
-                    if inside[k]:
-                        u, v = (e_user[k], e_item[k]) if coded > 0 else (np.int32(-1), np.int32(-1))
-                        fold(
-                            row, real, REFOLD, 0, n_cells, starts, e, e_action[k], e_value[k], e_at[k], u, v,
-                            cell_i, cell_f, code_ptr, codes, keys, counts, mask,
-                        )  # fmt: skip
-            while seen < n_own:
-                k = entering[seen] if late else seen
-                if (e_known[k] if late else e_at[k]) >= now:
-                    break
-                seen += 1
-                if not simple:
-                    if e_until[k] < now:
-                        continue
-                    inside[k] = True
-                u, v = (e_user[k], e_item[k]) if coded > 0 else (np.int32(-1), np.int32(-1))
-                fold(
-                    row, real, ADD, 0, n_cells, starts, e, e_action[k], e_value[k], e_at[k], u, v,
-                    cell_i, cell_f, code_ptr, codes, keys, counts, mask,
-                )  # fmt: skip
+            for c in range(n_cells):
+                m, w = of_cell[c], cell_i[c, WINDOW]
+                if m < 0:
+                    continue
+                if kept:
+                    passed[c] = running[left[w], m] if w >= 0 else 0
+                row[cell_i[c, OFFSET]] = running[seen if kept else 0, m] - passed[c]
             if cells_out.shape[0] > 0:
                 cells_out[r] = row
             if feat_i.shape[0] > 0:
-                all_row = everybody[row_moment[r]]
-                write_row(
-                    row, real, cell_i, cell_f, all_row, all_row.view(np.float64), all_i, all_f, feat_i, feat_f, now,
-                    out[r],
-                )  # fmt: skip
+                write_row(row, cell_i, everybody[row_moment[r]], all_i, feat_i, feat_f, now, out[r])
 
 
 @njit(cache=True)
-def fold_rows(
-    rows: I64, names: I64, events: Events, mode: int, first: int, end: int, starts: I64, table: I64,
-    cell_i: I64, cell_f: F64, code_ptr: I64, codes: I32, keys: I64, counts: I64,
-) -> None:  # fmt: skip
-    """Add or take away events in the cells [first, end) of their entities' rows of `table`; row -1 is nobody's.
-
-    `names` are the entities' own numbers, which the table of codes knows them by.
+def fold_plain(
+    rows: I64, events: Events, mode: int, first: int, end: int, starts: I64, table: I64, cell_i: I64, cell_f: F64
+) -> None:
+    """Add events (ADD) to the plain cells [first, end) of their entities' rows of `table`, or TAKE them away; row -1 is
+    nobody's. Windows count from their `starts` on. The times of the last and first event are never taken away; REFOLD
+    adds to those alone.
     """
-    reals, mask = table.view(np.float64), keys.shape[0] - 1
-    for i in range(rows.shape[0]):
-        if rows[i] >= 0:
-            event = events[i]
-            fold(
-                table[rows[i]], reals[rows[i]], mode, first, end, starts, names[i], event.action, event.value,
-                event.at, event.user, event.item, cell_i, cell_f, code_ptr, codes, keys, counts, mask,
-            )  # fmt: skip
+    # A cell at a time, over as many events as stay in the cache: what a cell asks is looked up once.
+    for begin in range(0, rows.shape[0], _CHUNK):
+        for c in range(first, end):
+            kind, window, o, wanted = cell_i[c, KIND], cell_i[c, WINDOW], cell_i[c, OFFSET], cell_i[c, ACTION]
+            if (kind <= SQUARE and mode == REFOLD) or (kind > SQUARE and mode == TAKE):
+                continue
+            since, valued = starts[window] if window >= 0 else NONE, cell_i[c, VALUED] != 0
+            low, high = cell_f[c, LOW], cell_f[c, HIGH]
+            for i in range(begin, min(begin + _CHUNK, rows.shape[0])):
+                r, at = rows[i], events[i].at
+                if r < 0 or at < since or (wanted != -1 and wanted != events[i].action):
+                    continue
+                if valued and not low <= events[i].value <= high:  # nan is in no interval
+                    continue
+                if kind == COUNT:
+                    table[r, o] += mode
+                elif kind == LAST:
+                    table[r, o] = max(table[r, o], at)
+                elif kind == FIRST:
+                    table[r, o] = max(table[r, o], -at)
+                else:
+                    table[r, o] += mode * amount_of(c, events[i].action, events[i].value, cell_i, cell_f)
 
 
 @njit(cache=True)
-def refold_rows(rows: I64, table: I64, cell_i: I64, empty: I64) -> None:
-    """Empty the cells that cannot give an event back, in some rows."""
-    for r in rows:
-        refold(table[r], cell_i, empty)
-
-
-@njit(cache=True)
-def read_rows(
-    rows: I64, now: int, table: I64, cell_i: I64, cell_f: F64, everybody: I64, all_i: I64, all_f: F64,
-    feat_i: I64, feat_f: F64, out: Any,
-) -> None:  # fmt: skip
+def read_plain(
+    rows: I64, now: int, table: I64, cell_i: I64, everybody: I64, all_i: I64, feat_i: I64, feat_f: F64, out: Any
+) -> None:
     """The features of entities `rows` of `table` into the rows of `out`; row -1 leaves its row untouched."""
-    reals, all_row = table.view(np.float64), everybody[0]
-    all_real = all_row.view(np.float64)
+    all_row = everybody[0]
     for f in range(feat_i.shape[0]):  # a feature at a time: its operation is the same for all rows
-        op, column, live = feat_i[f, OP], feat_i[f, COLUMN], feat_i[f, LIVE]
-        x0, x1, x2 = feat_i[f, X0], feat_i[f, X1], feat_i[f, X2]
-        g0 = operand(all_row, all_real, feat_i[f, G0], now, all_i, all_f)
-        g1 = operand(all_row, all_real, feat_i[f, G1], now, all_i, all_f)
+        op, column, live, expires = feat_i[f, OP], feat_i[f, COLUMN], feat_i[f, LIVE], feat_f[f, EXPIRES]
+        o0, o1 = cell_i[feat_i[f, X0] >> 3, OFFSET], cell_i[feat_i[f, X1] >> 3, OFFSET]
+        o2 = cell_i[feat_i[f, X2] >> 3, OFFSET]
+        g0 = float(all_row[all_i[feat_i[f, G0] >> 3, OFFSET]])
+        g1 = float(all_row[all_i[feat_i[f, G1] >> 3, OFFSET]])
         prior, strength, scale = feat_f[f, PRIOR], feat_f[f, STRENGTH], feat_f[f, SCALE]
-        plain = max(cell_i[x0 >> 3, KIND], cell_i[x1 >> 3, KIND], cell_i[x2 >> 3, KIND]) < DECAY and live < 0
-        o0, o1, o2 = cell_i[x0 >> 3, OFFSET], cell_i[x1 >> 3, OFFSET], cell_i[x2 >> 3, OFFSET]
         for j in range(rows.shape[0]):
             r = rows[j]
             if r < 0:
                 continue
-            if plain:
-                out[j, column] = finish(
-                    op, float(table[r, o0]), float(table[r, o1]), float(table[r, o2]), g0, g1, prior, strength, scale,
-                    now,
-                )  # fmt: skip
-            elif live >= 0 and (table[r, live] == NONE or now - table[r, live] > feat_f[f, EXPIRES]):
+            if live >= 0 and (table[r, live] == NONE or now - table[r, live] > expires):
                 out[j, column] = np.nan
             else:
                 out[j, column] = finish(
-                    op,
-                    operand(table[r], reals[r], x0, now, cell_i, cell_f),
-                    operand(table[r], reals[r], x1, now, cell_i, cell_f),
-                    operand(table[r], reals[r], x2, now, cell_i, cell_f),
-                    g0, g1, prior, strength, scale, now,
+                    op, float(table[r, o0]), float(table[r, o1]), float(table[r, o2]), g0, g1, prior, strength, scale,
+                    now,
                 )  # fmt: skip
 
 
@@ -372,27 +363,3 @@ def known_ranges(ptr: I64, at: I64, who: I64, now: I64, limit: int) -> tuple[I64
                 high = middle
         begin[r], end[r] = max(first, low - limit), low
     return begin, end
-
-
-@njit(cache=True)
-def known_histories(
-    first: I64, end: I64, known: I64, until: I64, now: I64, limit: int
-) -> tuple[I64, I64]:  # fmt: skip
-    """The same where events come late or are corrected: of the events before `end[r]`, back to `first[r]`, the newest
-    `limit` that count at `now[r]`. Returns (indptr, places), oldest first."""
-    indptr = np.zeros(now.shape[0] + 1, np.int64)
-    places = np.empty(limit * 8 + 64, np.int64)
-    for r in range(now.shape[0]):
-        n, k = 0, end[r] - 1
-        if indptr[r] + limit > places.shape[0]:
-            more = np.empty(2 * places.shape[0] + limit, np.int64)
-            more[: indptr[r]] = places[: indptr[r]]
-            places = more
-        while k >= first[r] and n < limit:
-            if known[k] < now[r] <= until[k]:
-                places[indptr[r] + n] = k
-                n += 1
-            k -= 1
-        places[indptr[r] : indptr[r] + n] = places[indptr[r] : indptr[r] + n][::-1].copy()
-        indptr[r + 1] = indptr[r] + n
-    return indptr, places[: indptr[now.shape[0]]]
