@@ -329,6 +329,29 @@ def test_a_row_that_is_in_already_never_enters_again(writer: Callable[..., None]
     assert len(ids(tmp_path / "shop")) == 40
 
 
+METARANK = {"event": "interaction", "user": "u1", "session": "s", "type": "click", "item": "i1", "fields": []}
+
+
+def test_rows_of_another_tools_export(tmp_path: Path) -> None:
+    """They are held under our names where they could be read, as they stand where not; both can be mended."""
+    at = int(START.timestamp() * 1000)
+    rows = [json.dumps(METARANK | {"id": f"e{n}", "timestamp": str(at + n)}) for n in range(30)]
+    rows += [json.dumps(METARANK | {"id": "x1", "timestamp": "never"}), '{"event":"interaction","id":"x2",']
+    rows += [json.dumps(METARANK | {"id": "x3", "timestamp": str(at // 1000)})]
+    (tmp_path / "events.jsonl").write_text("\n".join(rows) + "\n")
+    shop = tmp_path / "shop"
+    create(shop, events=tmp_path / "events.jsonl")
+    reasons = {"unreadable_time": 1, "unparsed_line": 1, "time_before_1990": 1}
+    assert listing(shop)["loads"][0]["reasons"] == reasons
+    assert replay(shop)["reasons"] == reasons  # alone, the last one would be in good seconds
+    (tmp_path / "mended.jsonl").write_text(json.dumps(METARANK | {"id": "x2", "timestamp": str(at)}) + "\n")
+    assert replay(shop, Selection(reasons=("unparsed_line",)), mended=tmp_path / "mended.jsonl")["accepted"] == 1
+    show(shop, Selection(reasons=("unreadable_time",)), export=tmp_path / "ours.jsonl")
+    (tmp_path / "ours.jsonl").write_text((tmp_path / "ours.jsonl").read_text().replace("never", str(at)))
+    assert replay(shop, Selection(reasons=("unreadable_time",)), mended=tmp_path / "ours.jsonl")["accepted"] == 1
+    assert set(ids(shop)) == {f"e{n}" for n in range(30)} | {"x1", "x2"}
+
+
 def test_a_workspace_of_an_older_version(ws: Path) -> None:
     """Its Quarantine has two columns fewer, and nobody wrote down its loads."""
     tables = Snapshots(Layout.open(ws).tables)
@@ -474,6 +497,20 @@ def test_the_figures_of_the_page(ws: Path, tmp_path: Path) -> None:
     assert (after["rows_in"], after["held"], after["replayed"]) == (73, 7, 1)
     assert [(load["rows_in"], load["accepted"]) for load in after["loads"] if load["replay"]] == [(1, 1)]
     assert after["days"][0]["events"] == 61
+
+
+@pytest.mark.heavy
+def test_an_answerer_tells_them(shop: Path) -> None:
+    from honeyguide.flows.wiring import open_desk
+
+    desk = open_desk(str(shop), writable=False, watch=False)
+    try:
+        report = desk.quality()
+    finally:
+        desk.close()
+    assert report["rows_in"] == report["accepted"] + report["quarantined"] > 0
+    assert {load["table"] for load in report["loads"]} == {"events", "items", "users"}
+    assert json.dumps(report)
 
 
 def test_a_workspace_that_never_loaded(tmp_path: Path) -> None:
