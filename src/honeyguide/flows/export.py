@@ -18,7 +18,7 @@ from honeyguide.errors import NotFoundError, RequestError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.card import READABLE
 from honeyguide.flows.config import WorkspaceConfig
-from honeyguide.flows.data import held_expression, typed
+from honeyguide.flows.data import all_items, held_expression
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.tables import PLACE, in_schema, ordered
@@ -37,7 +37,7 @@ __all__ = ["export"]
 
 _ROW_GROUP = 131_072
 _OWN = (TRAINING_SET.name, FEATURE_VALUES.name)  # made by a build
-_ASKED = (EVENTS.name, IMPRESSIONS.name)  # the tables' rows and those that wait in the log
+_ASKED = (EVENTS.name, ITEMS.name, IMPRESSIONS.name)  # the tables' rows and what the log has brought since
 
 
 def export(folder: Path, out: Path, tables: Sequence[str] = (), *, progress: Progress | None = None) -> dict[str, Any]:
@@ -106,7 +106,8 @@ def _sources(layout: Layout) -> Iterator[_Source]:
     for name in (*_ASKED, *(name for name in stored if name not in _ASKED)):
         if name in TABLES and (name in stored or name in _ASKED):
             table = TABLES[name]
-            yield _Source(name, table.meaning, table.columns, _held(layout, name), stored=name in stored)
+            there = name in stored or (name == ITEMS.name and EVENTS.name in stored)
+            yield _Source(name, table.meaning, table.columns, _held(layout, name), stored=there)
     yield from _views(layout)
 
 
@@ -156,10 +157,16 @@ def _held(layout: Layout, name: str) -> Callable[[TablesEngine, Path], int]:
     table = TABLES[name]
 
     def write(engine: TablesEngine, to: Path) -> int:
+        import pyarrow.parquet as pq
+
         if name not in _ASKED:
             files = Snapshots(layout.tables).paths(name)
             rows = in_schema(engine.parquet(files, name, numbered=PLACE), table)
             return _streamed(engine, rows.order_by(PLACE).drop(PLACE), to, table.arrow())
+        if table is ITEMS:
+            # Small beside the events: what one machine must hold to serve it.
+            pq.write_table(items := all_items(layout), to, compression="zstd")
+            return items.num_rows
         found = held_expression(engine, layout, table)
         if found is None:
             return _streamed(engine, None, to, table.arrow())
@@ -184,7 +191,7 @@ def _viewed(layout: Layout, name: str) -> Callable[[TablesEngine, Path], int]:
         for of, table in BASE.items():
             found = None if table is ITEMS else held_expression(engine, layout, table)
             if table is ITEMS:
-                found = engine.table(typed(Snapshots(layout.tables), ITEMS))
+                found = engine.table(all_items(layout))
             elif found is None:
                 found = engine.table(table.arrow().empty_table())
             base[of] = in_schema(found, table).drop(PLACE) if PLACE in found.columns else in_schema(found, table)
