@@ -61,7 +61,7 @@ shreds = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(good_lines | shreds | shreds.map(lambda inner: '{"a":' + inner + "}"), min_size=1, max_size=6))
 @example(['{"a":1,"a":"twice"}'])
 @example(['{"a":"\\ud83d\\ude00","b":"\\ud83d"}'])
@@ -95,6 +95,12 @@ def test_numbers_and_nested_values_stay_as_they_are_written(tmp_path):
     assert raw.written is not None
     assert raw.written.objects(["b", "c", "nobody"]).to_pylist() == ['{"b":{"x": [1,  2]},"c":12345678901234567890}']
     assert raw.written.objects([]).to_pylist() == [None]
+
+
+def test_a_field_without_a_name_is_kept_under_its_place(engine, tmp_path):
+    path = _write(tmp_path / "e.jsonl", _event()[:-1] + ', "": 5, "column_6": 6}')
+    (event,) = load_events(engine, path, now=NOW).events.to_pylist()
+    assert json.loads(event[c.CONTEXT]) == {"column_6": 5, "column_6_2": 6}
 
 
 def test_fields_that_are_none_of_ours_keep_their_types_in_the_context(engine, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,10 @@ class _Rows:
     """Good lines of a block and the spans of their fields: `kind`, `low`, `high` are (columns, rows)."""
 
     lines: Lines
-    columns: list[str]
     kind: npt.NDArray[np.uint8]
     low: npt.NDArray[np.int32]
     high: npt.NDArray[np.int32]
+    columns: list[str] = field(default_factory=list)  # as the table names them
 
     @property
     def _data(self) -> npt.NDArray[np.uint8]:
@@ -129,6 +129,7 @@ class _Rows:
 
         n = len(self.lines)
         which = np.array([self.columns.index(name) for name in columns if name in self.columns], np.int32)
+        which = which[which < len(self.kind)]
         if not len(which):
             return pa.nulls(n, pa.string())
         keys = [json.dumps(self.columns[at], ensure_ascii=False).encode() + b":" for at in which]
@@ -159,12 +160,12 @@ def _raw(path: Path, fields: _Fields, lines: Lines, clean: bool) -> Raw:
         good = wrong == 0
         lines = Lines(lines.data, lines.start[good], lines.end[good], lines.row_number[good])
         kind, low, high = kind[:, good], low[:, good], high[:, good]
-    rows = _Rows(lines, list(fields.columns), kind, low, high)
-    columns = rows.texts()
+    rows = _Rows(lines, kind, low, high)
+    columns, names = rows.texts(), fields.columns
     if not columns:  # no row has a field: a table without columns would have no rows either
-        rows.columns.append("")
-        columns = [pa.nulls(len(lines), pa.string())]
-    table = distinct_names(pa.table(columns, [str(n) for n in range(len(columns))]), rows.columns)
+        columns, names = [pa.nulls(len(lines), pa.string())], [""]
+    table = distinct_names(pa.table(columns, [str(n) for n in range(len(columns))]), names)
+    rows.columns.extend(table.column_names)
     return Raw(path, "jsonl", table, lines.row_number, refused, clean=clean, written=rows)
 
 

@@ -39,7 +39,7 @@ def scan(
 
     start, end: (n,) the lines. Name k is names[name_ends[k]:name_ends[k + 1]], spelled as in the file (with its
     escapes), and belongs to column[k]. kind, low, high: (columns, n), what the field holds and where in `data`; a text
-    without its quotes. wrong: (n,) 0 or what is wrong. strange: (n, 2) where a name lies that is not known.
+    without its quotes. wrong: (n,) 0 or what is wrong. strange: (n, 2) where the first name lies that is not known.
     """
     n, known = len(start), len(column)
     stack = np.zeros(_LEVELS, np.uint8)
@@ -99,8 +99,9 @@ def scan(
                 wrong[i] = DEEP if at == -1 else MALFORMED
                 break
             if found < 0:
+                if wrong[i] != STRANGE:
+                    strange[i, 0], strange[i, 1] = name, name + size
                 wrong[i] = STRANGE
-                strange[i, 0], strange[i, 1] = name, name + size
             else:
                 quotes = 1 if TEXT <= what <= ESCAPED else 0
                 to = column[found]
