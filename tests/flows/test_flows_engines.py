@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from honeyguide.engines.tables.snapshot import content_hash
+from honeyguide.engines.tables.snapshot import Snapshots, content_hash
 from honeyguide.flows.build import build
 from honeyguide.flows.create import create
 from honeyguide.schema import columns as c
+from honeyguide.schema.tables import IMPRESSIONS
 
 if TYPE_CHECKING:
     from honeyguide.engines.tables.spark import SparkTables
@@ -27,16 +29,25 @@ PEOPLE, ITEMS, REQUESTS, SLOTS = 60, 80, 1_500, 6
 DAY_S = 86_400
 
 
-def write_shown(folder: Path) -> Path:
-    """A log of lists as shown and clicks, with ties, late clicks, clicks without a request, and people of nowhere."""
+def write_shown(folder: Path) -> tuple[Path, pa.Table]:
+    """Lists as shown and clicks: ties, late clicks, clicks without a request. Half of the lists are events, the others
+    what a server has logged."""
     rng = np.random.default_rng(3)
     rows: list[dict[str, Any]] = []
+    lists: list[dict[str, Any]] = []
     for request in range(REQUESTS):
         person, at = int(rng.integers(0, PEOPLE)), 1_600_000_000 + int(rng.integers(0, 60 * 24)) * 3600
         shown = rng.choice(ITEMS, SLOTS, replace=False)
+        if request % 2:
+            lists.append(dict.fromkeys(IMPRESSIONS.columns) | {
+                c.REQUEST_ID: f"r{request}", c.USER_ID: f"p'{person}", c.POLICY_VERSION: "p", c.BUILD_ID: "b",
+                c.HAPPENED_AT: dt.datetime.fromtimestamp(at, dt.UTC), c.SHOWN_ITEMS: [f"ü{item}" for item in shown],
+                c.SHOWN_PROPENSITIES: [1.0] * SLOTS, c.LIST_PROPENSITY: 1.0, c.STAGE_US: "{}",
+            })  # fmt: skip
         for slot, item in enumerate(shown, 1):
             row = {"user_id": f"p'{person}", "item_id": f"ü{item}", "request_id": f"r{request}", "position": slot}
-            rows.append(row | {"action": "impression", "timestamp": at, "event_id": f"s{request}-{slot}"})
+            if not request % 2:
+                rows.append(row | {"action": "impression", "timestamp": at, "event_id": f"s{request}-{slot}"})
             liked = (item % 2 == person % 2) * 0.5 + 0.05
             if rng.random() < liked / slot**0.3:
                 late = int(rng.choice([0, 5, 2 * 3600, 3 * DAY_S]))
@@ -44,14 +55,16 @@ def write_shown(folder: Path) -> Path:
                 rows.append(told | {"action": "click", "timestamp": at + late, "event_id": f"c{request}-{slot}"})
     path = folder / "events.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
+    return path, pa.Table.from_pylist(lists, IMPRESSIONS.arrow())
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, unhurried: Callable[[Path], None]) -> Path:
     """A workspace, not built yet, of a log of impressions."""
     folder = tmp_path_factory.mktemp("seen")
-    create(folder / "shop", events=write_shown(folder))
+    events, lists = write_shown(folder)
+    create(folder / "shop", events=events)
+    Snapshots(folder / "shop" / "tables").write(IMPRESSIONS.name, lists)
     unhurried(folder / "shop")
     toml = folder / "shop" / "honeyguide.toml"
     extra = '\n[[heads]]\nname = "next"\naction = "click"\nkind = "rank"\n\n[training]\nleast_requests = 50\n'
@@ -138,6 +151,30 @@ def test_heads_learn_from_what_was_shown(on_duckdb: Path, run: Callable[..., tup
         assert any(row["label_next"] == 1.0 for row in shown)
         assert all(row["label_next"] == 0.0 for row in rows if row[c.ORIGIN] == "pool")
         assert len({row[c.ITEM_ID] for row in rows}) == len(rows)
+
+
+def test_without_impressions_heads_learn_from_what_people_took_next(
+    on_duckdb: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+):
+    shutil.copytree(on_duckdb, tmp_path / "shop")
+    toml = tmp_path / "shop" / "honeyguide.toml"
+    rules = '[training]\nlabels = "events"\nnegatives = "popularity"\n'
+    toml.write_text(toml.read_text().replace("[training]\n", rules))
+    assert run("build", tmp_path / "shop")[0] == 0
+    card = json.loads(run("card", tmp_path / "shop", "--json")[1])
+    assert {head["name"]: head["labels_from"] for head in card["heads"]} == {"click": "events", "next": "next items"}
+    assert set(card["training_set"]["origins"]) == {"event", "popularity", "taken"}
+    folder = tmp_path / "shop" / manifest_of(tmp_path / "shop")["folders"]["training"]
+    table = pq.read_table(folder / "training_set.parquet")
+    drawn = table.filter(pa.compute.equal(table[c.ORIGIN], "popularity"))
+    # The rate of an item is the same wherever it was drawn, and the more popular ones have the greater.
+    rates: dict[str, set[float]] = {}
+    for item, rate, label in zip(*(drawn[name].to_pylist() for name in (c.ITEM_ID, c.SAMPLING_RATE, "label_next")),
+                                 strict=True):  # fmt: skip
+        rates.setdefault(item, set()).add(rate)
+        assert label == 0.0
+    assert all(len(of) == 1 and 0 < min(of) < 1 for of in rates.values())
+    assert len({min(of) for of in rates.values()}) > 3
 
 
 def test_the_card_counts_what_is_in_the_table(on_duckdb: Path, run: Callable[..., tuple[int, str, str]]):

@@ -124,8 +124,7 @@ def _shown(
     import pyarrow.compute as pc
 
     at = rows[AT_US].to_numpy()
-    item = items.rows(rows[c.ITEM_ID].to_pylist())
-    user = users.rows("" if one is None else one for one in rows[c.USER_ID].to_pylist())
+    item, user = (_places(rows[name], ids) for name, ids in ((c.ITEM_ID, items), (c.USER_ID, users)))
     known = np.flatnonzero(item >= 0)
     ids = rows[c.REQUEST_ID].combine_chunks().dictionary_encode()
     request = pc.fill_null(ids.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -140,6 +139,15 @@ def _shown(
         max(until, int(at.max(initial=0)) + 1), left_out, {name: context_codes(rows, name) for name in context},
     )  # fmt: skip
     return found.take(known)
+
+
+def _places(column: pa.ChunkedArray, ids: Vocabulary) -> I32:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.fill_null(pc.index_in(column, value_set=pa.array(ids.ids, pa.string()), skip_nulls=True), -1)
+    places: I32 = found.to_numpy().astype(np.int32)
+    return places
 
 
 def _filled(column: pa.ChunkedArray, value: float) -> Any:
