@@ -95,6 +95,8 @@ def recommend(live: Live, request: RecommendRequest) -> Answer:
         pool, scores = popular(live, surface, ask), None
         slate = compose(surface, ask, pool, None)
         deadline.note("fallback")
+    if live.watch is not None and fallback is None:
+        live.watch(surface, ask, pool, scores, slate)
     answer = present(live, ask, pool, scores, slate, fallback)
     deadline.note("present")
     answer.stage_us = deadline.stage_us

@@ -80,13 +80,14 @@ class SurfaceConfig(_Closed):
     """Where people are met: what its question is made of, how many candidates, how long it may take, its policy.
 
     weights: of the sources, for a surface that asks another question than what comes next (an item page asks what is
-    alike); without them the weights are those that the build found for home.
+    alike); without them the weights are those that the build found for home. without: sources not to ask here.
     """
 
     kind: Literal["home", "item", "board"] = "home"
     candidates: int = Field(default=300, ge=1, le=5_000)
     history: int = Field(default=100, ge=1, le=10_000)  # newest events of the person that are looked at
     weights: dict[str, float] = {}
+    without: tuple[str, ...] = ()
     deadline_ms: float = Field(default=100.0, gt=0)
     slate: SlateConfig = SlateConfig()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from honeyguide.contracts import F32, CatalogView, EventLog
+from honeyguide.contracts import F32, F64, CatalogView, EventLog, Pool
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
@@ -41,12 +41,12 @@ from honeyguide.schema.tables import EVENTS, ITEMS
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import Item
 from honeyguide.serving.record import ERASE, EVENT, ITEM, decode_events
-from honeyguide.slate.compose import Composer, SlateConfig
+from honeyguide.slate.compose import Composer, SlateConfig, SlateResult
 from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
 from honeyguide.understanding.suggest import Suggester
 
-__all__ = ["Facts", "Live", "Surface", "load_manifest"]
+__all__ = ["Facts", "Live", "Surface", "Watch", "load_manifest"]
 
 _PAGE = 20_000
 SHOWN_PEOPLE = 4
@@ -61,6 +61,10 @@ def load_manifest(layout: Layout, build_id: str | None = None) -> Manifest:
         raise BuildError(
             expected=f"a build's manifest in {path}", got=str(error), do="Run `honeyguide build`, or roll back."
         ) from error
+
+
+Watch = Callable[["Surface", Any, Pool, F64 | None, SlateResult], None]
+"""Told of every list that the policy made itself: surface, `answer.Ask`, pool, scores, slate."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,19 @@ class Facts:
 class Live:
     """A build with the events and items that came after it. Not thread-safe: one event loop, or one caller, owns it."""
 
-    def __init__(self, layout: Layout, log: EventLog | None) -> None:
-        self.layout, self.log = layout, log
+    def __init__(
+        self, layout: Layout, log: EventLog | None, *, clock: Callable[[], int] | None = None,
+        config: Callable[[WorkspaceConfig], WorkspaceConfig] | None = None,
+    ) -> None:  # fmt: skip
+        """clock: microseconds, where the present is not the workspace's own (a simulation, a replay). config: makes the
+        policy to serve of the one that the build was configured with; its sources, heads and features must be those of
+        the build."""
+        self.layout, self.log, self._clock = layout, log, clock
         self.manifest = manifest = load_manifest(layout)
         # A build is served as it was configured: what is changed in honeyguide.toml counts from the next build on.
-        self.config = config = WorkspaceConfig.of_build(manifest.config)
+        built = WorkspaceConfig.of_build(manifest.config)
+        self.config = config = built if config is None else config(built)
+        self.watch: Watch | None = None
         self.build_id = manifest.build_id
         self.policy_version = config.policy_version(self.build_id)
         folders = {name: layout.root / place for name, place in manifest.folders.items()}
@@ -149,6 +161,8 @@ class Live:
 
     def now_us(self) -> int:
         """The present, by the workspace's clock."""
+        if self._clock is not None:
+            return self._clock()
         return time.time_ns() // 1000 - int(self.config.clock.offset_s * 1e6)
 
     def catch_up(self) -> None:

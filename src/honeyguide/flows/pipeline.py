@@ -160,14 +160,26 @@ class Pipeline:
         return Composers(made[0], made[1], self.ranks)
 
     def blend_of(self, surface: SurfaceConfig) -> Blend:
-        """The blend of a surface: its own weights over the sources there are, or those that the build found."""
+        """The blend of a surface: its own weights over the sources there are, or those that the build found; the
+        sources that it is to do without are left out, and where none remains the fallback answers alone."""
         weights = {name: weight for name, weight in surface.weights.items() if name in self.sources and weight > 0}
-        if not weights:
+        if not weights and not surface.without:
             return self.blend
         fallback = self.blend.config.fallback
-        names = [name for name in self.sources if name in weights or name == fallback]
-        config = self.blend.config.model_copy(update={"regimes": (Regime(name="request", weights=weights),)})
-        return Blend([self.sources[name] for name in names], config)
+        # The regimes stay those of home: they also name the kind of a request.
+        regimes = (Regime(name="request", weights=weights),) if weights else self.blend.config.regimes
+        kept = tuple(
+            regime.model_copy(
+                update={
+                    "weights": {n: w for n, w in regime.weights.items() if n not in surface.without} or {fallback: 1.0}
+                }
+            )
+            for regime in regimes
+        )
+        names = {name for regime in kept for name in regime.weights} | {fallback}
+        return Blend([s for name, s in self.sources.items() if name in names], self.blend.config.model_copy(
+            update={"regimes": kept}
+        ))  # fmt: skip
 
 
 def load_blend(sources: Mapping[str, Source], config: BlendConfig) -> Blend:

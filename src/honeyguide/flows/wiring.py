@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -48,10 +49,14 @@ class Desk:
     One thread (the event loop) asks; another loads new builds and hands them over whole, between two requests.
     """
 
-    def __init__(self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool) -> None:
-        self._layout, self._log, self._impressions = layout, log, impressions
+    def __init__(
+        self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool,
+        make: Callable[[Layout, EventLog | None], Live] = Live,
+    ) -> None:  # fmt: skip
+        """make: loads the build in service, where that is not served as it was built (see `Live`)."""
+        self._layout, self._log, self._impressions, self._make = layout, log, impressions, make
         self._forgotten = Snapshots(layout.tables).forgotten
-        self._live = _warm(Live(layout, log))
+        self._live = _warm(make(layout, log))
         self._retired = ""
         self._quality = Quality(layout)
         self._next: Live | None = None
@@ -218,7 +223,7 @@ class Desk:
     def _overtaken(self) -> None:
         """This process slept through two compactions: what it missed is in the tables."""
         try:
-            self._live = Live(self._layout, self._log)
+            self._live = self._make(self._layout, self._log)
         except HoneyguideError as error:
             # There is no build to load any more. This one stays, without the people that were erased meanwhile.
             _logger.warning("the log was trimmed and the build cannot be loaded again", reason=str(error))
@@ -244,7 +249,7 @@ class Desk:
                 return
             self._retired = self._layout.why_retired(self._live.build_id)
             if self._layout.current_build() != self._live.build_id:
-                self._next = _warm(Live(self._layout, self._log))
+                self._next = _warm(self._make(self._layout, self._log))
                 self._refused = self._retired = ""
                 _logger.info("a new build is in service", build=self._next.build_id)
         except HoneyguideError as error:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from numba import njit
 
 __all__ = [
-    "BOUGHT", "CLICKED", "DAY_US", "EVENT", "HIDDEN", "HOUR_US", "LOOKED", "MOST_PAGES", "SAVED", "Goods", "Minds",
-    "Nature", "arrive", "browse", "chance", "leave", "live", "stay", "turns",
+    "BOUGHT", "CLICKED", "DAY_US", "EVENT", "HIDDEN", "HOUR_US", "LIST", "LOOKED", "MOST_PAGES", "SAVED", "Goods",
+    "Minds", "Nature", "arrive", "browse", "chance", "expected", "leave", "live", "stay", "turns",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -42,6 +42,10 @@ EVENT = np.dtype(
     ]
 )  # fmt: skip
 """What `live` writes: a slot that was looked at."""
+LIST = np.dtype(
+    [("at", np.int64), ("user", np.int32), ("visit", np.int32), ("page", np.int16), ("surface", np.uint8)], align=True
+)
+"""What `live` writes of a list that was shown, beside its items and their propensities."""
 
 # Streams of chance: one purpose each.
 _MOOD, _OCCASION, _LEAF, _LOOK, _CLICK, _STAY, _SAVE, _BUY, _HIDE, _GAP, _QUIT, _MORE, _SHOW, _EAGER = range(14)
@@ -225,38 +229,62 @@ def _drawn_to(
 
 
 @njit(cache=True)
-def browse(
-    minds: Minds, goods: Goods, nature: Nature, trend: F64, branch_of: I32, u: int, mood: int, leaf: int, occasion: int,
-    now: int, page: int, shown: I32, push: float, did: npt.NDArray[np.uint8], truth: F64,
-) -> float:  # fmt: skip
-    """One list, looked at from the top.
+def _alike(goods: Goods, shown: I32, p: int) -> int:
+    """How many items above the slot are of its item's category, six at most."""
+    alike = 0
+    for q in range(p):
+        if goods.leaf[shown[q]] == goods.leaf[shown[p]]:
+            alike += 1
+    return min(alike, 6)
 
-    shown: (k,) item rows, -1 ends. did: (k,) out, bits of what was done. truth: (3,) added to: the expected clicks,
-    purchases and joy of this list for this person at this moment, over all chance within the list.
-    Returns how the list went: joy of what was opened, less the effort of looking.
-    """
-    visit, seed = minds.visit[u], nature.seed
+
+@njit(cache=True)
+def expected(
+    minds: Minds, goods: Goods, nature: Nature, trend: F64, branch_of: I32, u: int, mood: int, leaf: int, occasion: int,
+    now: int, shown: I32, push: float, truth: F64,
+) -> None:  # fmt: skip
+    """Adds to truth (3,): the expected clicks, purchases and joy of a list for this person at this moment, over all
+    chance within the list. Changes nobody."""
     patience = minds.patience[u] * (0.8 if occasion == 2 else 1.0)
-    reach, here, went, clicks = 1.0, True, 0.0, 0.0
-    did[:] = 0
+    reach = 1.0
     for p in range(len(shown)):
         i = shown[p]
         if i < 0:
             break
-        alike = 0
-        for q in range(p):
-            if goods.leaf[shown[q]] == goods.leaf[i]:
-                alike += 1
-        z, joy = _drawn_to(minds, goods, nature, trend, branch_of, u, mood, leaf, occasion, i, now, min(alike, 6), push)
+        alike = _alike(goods, shown, p)
+        z, joy = _drawn_to(minds, goods, nature, trend, branch_of, u, mood, leaf, occasion, i, now, alike, push)
         click = _likely(z)
         buy = _likely(nature.buy + nature.joy * joy) if goods.stocked[i] else 0.0
         truth[0] += reach * nature.glance * click
         truth[1] += reach * nature.glance * click * buy
         truth[2] += reach * nature.glance * click * joy
         reach *= patience * (1.0 - nature.glance * click * nature.stop)
-        if not here:
-            continue
+
+
+@njit(cache=True)
+def browse(
+    minds: Minds, goods: Goods, nature: Nature, trend: F64, branch_of: I32, u: int, mood: int, leaf: int, occasion: int,
+    now: int, page: int, shown: I32, push: float, did: npt.NDArray[np.uint8], truth: F64,
+) -> float:  # fmt: skip
+    """One list, looked at from the top.
+
+    shown: (k,) item rows, -1 ends. did: (k,) out, bits of what was done. truth: (3,) added to, as in `expected`.
+    Returns how the list went: joy of what was opened, less the effort of looking.
+    """
+    expected(minds, goods, nature, trend, branch_of, u, mood, leaf, occasion, now, shown, push, truth)
+    visit, seed = minds.visit[u], nature.seed
+    patience = minds.patience[u] * (0.8 if occasion == 2 else 1.0)
+    here, went, clicks = True, 0.0, 0.0
+    did[:] = 0
+    for p in range(len(shown)):
+        i = shown[p]
+        if i < 0 or not here:
+            break
         if chance(seed, _LOOK, u, visit * 64 + page, p) < nature.glance:
+            alike = _alike(goods, shown, p)
+            z, joy = _drawn_to(minds, goods, nature, trend, branch_of, u, mood, leaf, occasion, i, now, alike, push)
+            click = _likely(z)
+            buy = _likely(nature.buy + nature.joy * joy) if goods.stocked[i] else 0.0
             did[p] |= LOOKED
             went -= nature.effort
             clicked = chance(seed, _CLICK, u, visit * 64 + page, i) < click
@@ -343,16 +371,18 @@ def leave(minds: Minds, nature: Nature, u: int, now: int, went: float, pulse: F6
 
 @njit(cache=True)
 def _list(
-    nature: Nature, order: I64, mass: F64, start: I64, wish: float, u: int, visit: int, page: int, leaf: int, out: I32
-) -> None:
+    nature: Nature, order: I64, mass: F64, start: I64, wish: float, u: int, visit: int, page: int, leaf: int, out: I32,
+    odds: F32,
+) -> None:  # fmt: skip
     """A list of the built-in policy: drawn one by one without replacement by the items' masses, those of `leaf` times
     1 + wish (Plackett-Luce, by drawing again what is there already).
 
     order: (m,) items by category. mass: (m + 1,) their running sum in that order. start: (leaves + 1,) where each
-    category begins in it.
+    category begins in it. out, odds: the items, and each one's propensity given those above it.
     """
     out[:] = -1
-    extra = 0.0
+    odds[:] = 0.0
+    extra, used = 0.0, 0.0
     if leaf >= 0:
         extra = wish * (mass[start[leaf + 1]] - mass[start[leaf]])
     total = mass[-1] + extra
@@ -363,14 +393,19 @@ def _list(
                 drawn = mass[start[leaf]] + drawn / wish
             else:
                 drawn -= extra
-            i = order[min(np.searchsorted(mass, drawn, side="right"), len(order)) - 1]
+            place = min(np.searchsorted(mass, drawn, side="right"), len(order)) - 1
+            i = order[place]
             fresh = True
             for q in range(p):
                 if out[q] == i:
                     fresh = False
                     break
             if fresh:
-                out[p] = i
+                own = mass[place + 1] - mass[place]
+                if leaf >= 0 and start[leaf] <= place < start[leaf + 1]:
+                    own *= 1.0 + wish
+                out[p], odds[p] = i, own / (total - used)
+                used += own
                 break
         if out[p] < 0:
             break
@@ -380,30 +415,38 @@ def _list(
 def live(
     minds: Minds, goods: Goods, nature: Nature, trend: F64, branch_of: I32, who: I64, order: I64, mass: F64, start: I64,
     wish: float, slots: int, more: float, item_page: float, push: F64, pulse: F64, busy: float, last: I32, tally: F64,
-    events: Any,
+    events: Any, lists: Any, listed: I32, odds: F32,
 ) -> int:  # fmt: skip
     """One visit of each person of `who`, in that order, under the built-in policy; returns how many events it wrote.
 
-    last: (n,) the category each person opened last, -1 none: what the policy knows of a person. tally: (n, 8) added to:
-    visits, lists, clicks, saves, purchases, hides, expected clicks, expected joy. events: room for MOST_PAGES x slots
-    a visit.
+    last: (n,) the category each person opened last, -1 none: what the policy knows of a person. tally: (n, 9) added to:
+    visits, lists, clicks, saves, purchases, hides, expected clicks, expected joy, expected purchases. events: room for
+    MOST_PAGES x slots a visit. lists, listed, odds: room for MOST_PAGES lists a visit (LIST; (n, slots) items and
+    propensities), or none where nobody asks; lists["at"] stays 0 where none was written.
     """
     shown, did, truth = np.empty(slots, np.int32), np.zeros(slots, np.uint8), np.zeros(3)
-    leaves, written = len(branch_of), 0
+    drawn = np.empty(slots, np.float32)
+    leaves, written, told = len(branch_of), 0, 0
     for u in who:
         now = minds.due[u]
         mood, leaf, occasion = arrive(minds, nature, leaves, u, now)
         went, page, surface, about = 0.0, 0, 0, last[u]
         while True:
-            _list(nature, order, mass, start, wish, u, minds.visit[u], page, about, shown)
+            _list(nature, order, mass, start, wish, u, minds.visit[u], page, about, shown, drawn)
             truth[:] = 0.0
             at = now + page * 90_000_000
+            if len(lists):
+                head = lists[told]
+                head.at, head.user, head.visit, head.page, head.surface = at, u, minds.visit[u], page, surface
+                listed[told], odds[told] = shown, drawn
+                told += 1
             went += browse(
                 minds, goods, nature, trend, branch_of, u, mood, leaf, occasion, at, page, shown, push[u], did, truth
             )
             tally[u, 1] += 1
             tally[u, 6] += truth[0]
             tally[u, 7] += truth[2]
+            tally[u, 8] += truth[1]
             opened = -1
             for p in range(slots):
                 if did[p] == 0:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from honeyguide.contracts import F32, F64, I32, BoolArray, CatalogView
+from honeyguide.contracts import F32, F64, I32, I64, BoolArray, CatalogView
 from honeyguide.errors import ConfigError, DataError
 from honeyguide.kernels import slate as kernel
 from honeyguide.kernels.hashing import hash64
@@ -29,7 +29,7 @@ from honeyguide.slate.utility import UtilityConfig, UtilityWeights
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Composer", "SlateConfig", "SlateResult"]
+__all__ = ["Composer", "Odds", "SlateConfig", "SlateResult"]
 
 _NOBODY: I32 = np.zeros(0, np.int32)
 _EXEMPT = -(2**40)
@@ -182,6 +182,39 @@ class Composer:
             reasons=reasons,
             utilities=utilities,
         )
+
+    def odds(
+        self, rows: I32, shown: I32, *, scores: F64, blend: F64 | F32, k: int, seen: I32 = _NOBODY,
+        filters: Filters | None = None,
+    ) -> Odds:  # fmt: skip
+        """With what chance this policy would have filled each slot of a list that was shown, by it or by another one.
+
+        Arguments as `compose`; shown: (m,) the list's item rows. A slot that this policy would not have filled is empty.
+        """
+        from honeyguide.kernels.slate_odds import slot_odds
+
+        config, weights = self.config, self.weights
+        held = np.zeros(len(self.catalog.category_names), np.int64)
+        if filters is not None and filters.categories:
+            held[self.rules.category_codes(filters.categories)] = _EXEMPT
+        start, found, chance = slot_odds(
+            _fresh(rows, np.int32), _fresh(scores, np.float64), _fresh(blend, np.float64), self.rules.barred(filters),
+            _fresh(seen, np.int32), config.rules.hide_seen, weights.probability, weights.rank, weights.blend,
+            weights.rank_constant, self.rules.pin_rows, self.rules.pin_slots, self._vectors,
+            config.diversify.mmr_lambda, config.diversify.pool, self._cat_indptr, self._cat_values, held,
+            config.rules.category_cap or 0, config.rules.category_cap_first, config.explore.epsilon,
+            config.explore.pool, config.explore.floor, config.explore.first_slot, k, _fresh(shown, np.int32),
+        )  # fmt: skip
+        return Odds(start, found, chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """What may stand in each slot of a list, given the slots above it: slot s holds `rows[start[s]:start[s + 1]]`."""
+
+    start: I64  # (slots + 1,)
+    rows: I32
+    chance: F64
 
 
 def _frozen(array: npt.NDArray, dtype: npt.DTypeLike) -> npt.NDArray:

@@ -10,15 +10,17 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from honeyguide.contracts import F64, I32, I64
+from honeyguide.contracts import F32, F64, I32, I64
 from honeyguide.kernels import world as k
 from honeyguide.world.changes import AnyChange, FlashCrowd, PriceChange, TasteShift, TrueEffect
 from honeyguide.world.config import WorldConfig
 from honeyguide.world.population import Population, Priors, fashions, populate, usual_pulse
 
-__all__ = ["TALLY", "Looked", "Visit", "World"]
+__all__ = ["TALLY", "Lists", "Looked", "Visit", "World"]
 
-TALLY = ("visits", "lists", "clicks", "saves", "purchases", "hides", "expected_clicks", "expected_joy")
+TALLY = (
+    "visits", "lists", "clicks", "saves", "purchases", "hides", "expected_clicks", "expected_joy", "expected_purchases",
+)  # fmt: skip
 """What is counted for each person; the expected ones are the truth, free of the chance within a list."""
 LONGEST_DAYS = 3_700
 """So far ahead the fashions are drawn."""
@@ -49,6 +51,25 @@ class Looked:
     purchases: float
     joy: float
     went: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists of the built-in policy: (n,) `kernels.world.LIST`, (n, slots) item rows (-1 pads) and propensities."""
+
+    head: np.ndarray
+    items: I32
+    odds: F32
+
+    @classmethod
+    def joined(cls, parts: Sequence[Lists], slots: int) -> Lists:
+        """All parts, in order of time."""
+        if not parts:
+            return cls(np.zeros(0, k.LIST), np.zeros((0, slots), np.int32), np.zeros((0, slots), np.float32))
+        head = np.concatenate([part.head for part in parts])
+        order = np.argsort(head["at"], kind="stable")
+        items, odds = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("items", "odds"))
+        return cls(head[order], items, odds)
 
 
 class World:
@@ -186,13 +207,23 @@ class World:
             visit.leaf, visit.occasion, at_us, page, np.ascontiguousarray(items, np.int32), push, did, truth,
         )  # fmt: skip
         counts = [np.count_nonzero(did & bit) for bit in (k.CLICKED, k.SAVED, k.BOUGHT, k.HIDDEN)]
-        self.tally[visit.user] += [0, 1, *counts, truth[0], truth[2]]
+        self.tally[visit.user] += [0, 1, *counts, truth[0], truth[2], truth[1]]
         clicked = items[(did & k.CLICKED) > 0]
         if len(clicked):
             self.last[visit.user] = self.goods.leaf[clicked[-1]]
             np.add.at(self.opened, clicked, 1.0)
             self._sold_day[self.goods.seller[items[(did & k.BOUGHT) > 0]]] = self._day
         return Looked(did, float(truth[0]), float(truth[1]), float(truth[2]), float(went))
+
+    def would(self, visit: Visit, items: I32, at_us: int) -> tuple[float, float, float]:
+        """Expected clicks, purchases and joy of a list if it were shown to the person now; nothing comes of it."""
+        truth = np.zeros(3)
+        push = self._push() if self.changed[visit.user] else 0.0
+        k.expected(
+            self.minds, self.goods, self.nature, self.trend, self.population.branch_of, visit.user, visit.mood,
+            visit.leaf, visit.occasion, at_us, np.ascontiguousarray(items, np.int32), push, truth,
+        )  # fmt: skip
+        return float(truth[0]), float(truth[1]), float(truth[2])
 
     def stays(self, visit: Visit, page: int) -> bool:
         """Whether the person asks for the page of this number."""
@@ -213,9 +244,9 @@ class World:
 
     # -------------------------------------------------------------------------------------------- by itself
 
-    def live(self, days: float) -> np.ndarray:
+    def live(self, days: float, lists: list[Lists] | None = None) -> np.ndarray:
         """Let the world run under its built-in policy (popularity, drawn by Plackett-Luce, with the category opened
-        last); returns the slots looked at as `kernels.world.EVENT`, in order of time."""
+        last); returns the slots looked at as `kernels.world.EVENT`, in order of time. lists: takes what was shown."""
         until, parts = self.now_us + int(days * k.DAY_US), []
         tick = self._tick()
         while self.now_us < until:
@@ -227,7 +258,7 @@ class World:
             while len(who := np.flatnonzero((due < end) & ~self.minds.gone)):
                 who = who[np.argsort(due[who], kind="stable")]
                 for start in range(0, len(who), BATCH):
-                    parts.append(self._lived(who[start : start + BATCH], push))
+                    parts.append(self._lived(who[start : start + BATCH], push, lists))
             self.now_us = end
         everything = np.concatenate(parts) if parts else np.zeros(0, k.EVENT)
         return everything[np.argsort(everything["at"], kind="stable")]
@@ -237,15 +268,20 @@ class World:
         a_day = float(self.minds.rate[~self.minds.gone].sum())
         return int(np.clip(24 * 200 / max(a_day, 1e-9), 1, 24)) * k.HOUR_US
 
-    def _lived(self, who: I64, push: F64) -> np.ndarray:
+    def _lived(self, who: I64, push: F64, lists: list[Lists] | None) -> np.ndarray:
         shape, slots = self.config.shape, self.config.slots
+        room = 0 if lists is None else len(who) * k.MOST_PAGES
+        told = Lists(np.zeros(room, k.LIST), np.empty((room, slots), np.int32), np.empty((room, slots), np.float32))
         events = np.zeros(len(who) * k.MOST_PAGES * slots, k.EVENT)
         mass = np.where(self.goods.stocked, (1.0 + self.opened) ** (1.0 / shape.heat), 0.0)[self._shelf]
         n = k.live(
             self.minds, self.goods, self.nature, self.trend, self.population.branch_of, who, self._shelf,
             np.concatenate([[0.0], np.cumsum(mass)]), self._shelf_start, WISH, slots, shape.more, shape.item_page, push,
-            self.pulse, self._busy(), self.last, self.tally, events,
+            self.pulse, self._busy(), self.last, self.tally, events, told.head, told.items, told.odds,
         )  # fmt: skip
+        if lists is not None:
+            made_lists = int(np.count_nonzero(told.head["at"]))
+            lists.append(Lists(*(part[:made_lists].copy() for part in (told.head, told.items, told.odds))))
         made = events[:n].copy()
         np.add.at(self.opened, made["item"][(made["did"] & k.CLICKED) > 0], 1.0)
         self._sold_day[self.goods.seller[made["item"][(made["did"] & k.BOUGHT) > 0]]] = self._day
