@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from honeyguide.contracts import RETRACT, TablesEngine
-from honeyguide.features.asof_buckets import as_of_buckets
-from honeyguide.features.asof_ibis import with_versions
 from honeyguide.features.definition import Feature, FeatureSet
 from honeyguide.flows.tables import PLACE
 from honeyguide.schema import columns as c
@@ -88,6 +86,9 @@ class Aggregates:
         """A row per label, in their order."""
         import pyarrow as pa
 
+        # A process that serves imports this module too, and needs no Ibis.
+        from honeyguide.features.asof_buckets import as_of_buckets
+
         if not len(features) or not labels.num_rows:
             nothing = {f.name: pa.nulls(labels.num_rows, pa.float32()) for f in features}
             return pa.table({c.LABEL_ID: labels[c.LABEL_ID], **nothing})
@@ -98,6 +99,8 @@ class Aggregates:
 
     def _events(self) -> ir.Table:
         """The events with what the features look at; what no event of this log has is left away, as it costs."""
+        from honeyguide.features.asof_ibis import with_versions
+
         events, told = self.data.events.drop(PLACE), self.data.interactions
         corrects = events.filter(events[c.CORRECTS].notnull() | (events[c.ACTION] == RETRACT))
         if self.engine.arrow(corrects.count().name(c.N).as_table())[c.N][0].as_py():
