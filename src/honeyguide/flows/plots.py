@@ -398,7 +398,7 @@ def _heatmap(spec: ChartSpec, table: pa.Table, title: str) -> Drawn:
             inside = said if numbered else ""
             words = f"{down.said(row)}, {across.said(column)}: {said}"
             cell = '<td style="--d:{:.0f}%" class="{}" title="{}">{}</td>'
-            cells.append(Markup(cell).format(depth, "deep" if depth > 62 else "pale", words, inside))
+            cells.append(Markup(cell).format(depth, "deep" if depth > 68 else "pale", words, inside))
         body.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(down.said(row), Markup("").join(cells)))
     markup = Markup(
         '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table class="heat{}"><thead><tr><th>{}</th>{}'

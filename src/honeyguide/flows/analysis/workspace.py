@@ -94,11 +94,12 @@ def _opened(layout: Layout, words: Set[str]) -> Opened:
         # Columns that an older file lacks are null.
         base[name] = " UNION ALL BY NAME ".join(parts)
 
-    shown = _logged(layout.impressions, snapshots, {IMPRESSION: IMPRESSIONS.name})[IMPRESSION]
-    if IMPRESSIONS.name in files:
-        files["_impressions_kept"] = files.pop(IMPRESSIONS.name)
-    since = impressions_from_log(shown) if shown else IMPRESSIONS.arrow().empty_table()
-    both(IMPRESSIONS.name, IMPRESSIONS, "_impressions_kept", since)
+    if views or IMPRESSIONS.name in words:
+        shown = _logged(layout.impressions, snapshots, {IMPRESSION: IMPRESSIONS.name})[IMPRESSION]
+        if IMPRESSIONS.name in files:
+            files["_impressions_kept"] = files.pop(IMPRESSIONS.name)
+        since = impressions_from_log(shown) if shown else IMPRESSIONS.arrow().empty_table()
+        both(IMPRESSIONS.name, IMPRESSIONS, "_impressions_kept", since)
     if views:
         logged = _logged(layout.log, snapshots, {EVENT: EVENTS.name, ITEM: ITEMS.name})
         events = from_log(logged[EVENT]) if logged[EVENT] else EVENTS.arrow().empty_table()
