@@ -60,7 +60,7 @@ class Measured:
         inside = (low <= self.truth) & (self.truth <= high)
         return {
             "coverage": float(inside[said].mean()) if said.any() else None,
-            "width_over_oracle": float(np.median((high - low)[said])) / width if said.any() and width > 0 else None,
+            "width_over_oracle": float(np.nanmedian((high - low)[said])) / width if said.any() and width > 0 else None,
             "answered": float(said.mean()),
             "rmse": float(np.sqrt(np.mean((estimate[known] - self.truth) ** 2))),
         }
