@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from honeyguide.errors import RequestError
 from honeyguide.flows.plot_data import figure, short, time_ticks
-from honeyguide.flows.plots import MOST_POINTS, draw, table_of
+from honeyguide.flows.plot_table import table_of
+from honeyguide.flows.plots import MOST_POINTS, draw
 from honeyguide.flows.query_report import SHIPPED, query_report
 from honeyguide.flows.saved_query import ChartSpec, SavedQuery, read_folder, read_query
 from honeyguide.flows.saved_reports import listing, read

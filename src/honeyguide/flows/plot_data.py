@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from honeyguide.errors import RequestError
-from honeyguide.flows.charts import ticks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,17 +18,9 @@ if TYPE_CHECKING:
     from honeyguide.flows.saved_query import ChartSpec
 
 __all__ = [
-    "MOST_SERIES",
-    "Axis",
-    "Series",
-    "axis_of",
-    "figure",
-    "numbers_of",
-    "series_of",
-    "short",
-    "text_of",
+    "MOST_SERIES", "Axis", "Series", "axis_of", "column_of", "figure", "numbers_of", "series_of", "short", "text_of",
     "time_ticks",
-]
+]  # fmt: skip
 
 F64 = npt.NDArray[np.float64]
 MOST_SERIES = 8
@@ -249,8 +240,3 @@ def time_ticks(low_us: float, high_us: float, about: int = 6) -> list[tuple[floa
 def _said(at_us: float, form: str) -> str:
     at = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(at_us))
     return at.strftime(form.replace("%-d", str(at.day)))
-
-
-def value_ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a value axis."""
-    return ticks(low, high, 5)

@@ -24,7 +24,8 @@ from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import DataError, HoneyguideError, ResourceError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.plots import draw, table_of
+from honeyguide.flows.plot_table import table_of
+from honeyguide.flows.plots import draw
 from honeyguide.flows.report_config import ReportConfig
 from honeyguide.flows.saved_query import SavedQuery, read_folder
 from honeyguide.flows.saved_reports import ANALYSIS, file_of
