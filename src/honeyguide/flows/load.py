@@ -268,7 +268,8 @@ class _Load:
         known = put_rows(ITEMS, typed(self.tables, ITEMS), self.catalog.get(ITEMS.name, ITEMS.arrow().empty_table()))
         about = rows_about(file)
         self.tell(EVENTS.name, 0, max(about, 1))
-        with Seen(self.layout.scratch) as seen:
+        current = self.tables.find(EVENTS.name)
+        with Seen(self.layout.scratch, about + (current.rows if current is not None else 0)) as seen:
             seed(self.layout, self.tables, seen)
             streamed = stream_events(
                 self.engine, file, writer, refused, seen=seen, mapping=self.sources.mappings.get(EVENTS.name),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ _LONGEST_VALUE = 1 << 20
 """A quoted value with line breaks that is longer than this is taken for a quote that is never closed."""
 
 Numbers = npt.NDArray[np.int64]
+_Way = Literal["unquoted", "quoted", "multiline", "alone"]
 
 
 @dataclass(slots=True)
@@ -99,10 +100,10 @@ class Delimited:
         before = blank = 0
         header: int | None = None if dialect.has_header else 0
         unnamed: bool | None = None
-        for data, alone in _whole_records(parts, dialect.quoted, dialect.line_end):
-            if alone and _ALONE not in notes:
+        for data, way in _whole_records(parts, dialect.quoted, dialect.line_end):
+            if way == "alone" and _ALONE not in notes:
                 notes.append(_ALONE)
-            found = self._parsed(data, alone)
+            found = self._parsed(data, way)
             if header is None and (found.table.num_rows or found.refused):
                 header = before + self._drop_header(found)
             blank += found.blank
@@ -150,7 +151,7 @@ class Delimited:
         cells = [cell.strip().rpartition(":") for cell in self.dialect.cells]
         return frozenset(name for name, _, kind in cells if kind.endswith("_seq"))
 
-    def _parsed(self, data: bytes, alone: bool) -> _Records:
+    def _parsed(self, data: bytes, way: _Way) -> _Records:
         data = marked(data)
         clean = data.isascii() or BROKEN.encode() not in data
         delimiter = separator = self.dialect.delimiter
@@ -159,13 +160,11 @@ class Delimited:
             separator = next((one for one in _SEPARATORS if one.encode() not in data), _SEPARATORS[0])
             data = data.replace(delimiter.encode(), separator.encode())
         columns = len(self.dialect.cells)
-        if alone:
+        if way == "alone":
             records = _lines_alone(self.path, data, columns, separator)
         else:
-            quoted = self.dialect.quoted and b'"' in data
-            multiline = quoted and _ends(data)[1]
-            records = _parse(self.path, data, columns, separator, quoted, multiline)
-            if multiline:
+            records = _parse(self.path, data, columns, separator, way != "unquoted", way == "multiline")
+            if way == "multiline":
                 records = _torn(self.path, records, columns, separator)
         if separator != delimiter:
             records.refused = [replace(line, raw=line.raw.replace(separator, delimiter)) for line in records.refused]
@@ -180,8 +179,8 @@ def _moved(line: RefusedLine, offset: int) -> RefusedLine:
 # ------------------------------------------------------------------------------------------------ where records end
 
 
-def _whole_records(parts: Iterator[bytes], quoted: bool, line_end: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Bytes that hold whole records, and whether each of their lines must be read alone.
+def _whole_records(parts: Iterator[bytes], quoted: bool, line_end: bytes) -> Iterator[tuple[bytes, _Way]]:
+    """Bytes that hold whole records, and how they must be read.
 
     A line break inside quotes ends no record. Where a value does not end, its quote was a stray one: what is left is
     read line by line, and only lines whose quotes do not pair up go to Quarantine.
@@ -189,16 +188,19 @@ def _whole_records(parts: Iterator[bytes], quoted: bool, line_end: bytes) -> Ite
     rest = b""
     for data in parts:
         data, rest = rest + data if rest else data, b""
-        cut = _ends(data)[0] if quoted and b'"' in data else len(data)
+        if not quoted or b'"' not in data:
+            yield data, "unquoted"
+            continue
+        cut, inside = _ends(data)
         if cut:
-            yield data[:cut] if cut < len(data) else data, False
+            yield data[:cut] if cut < len(data) else data, "multiline" if inside else "quoted"
         if cut < len(data):
             rest = data[cut:]
             if len(rest) > _LONGEST_VALUE and rest.endswith(line_end):
-                yield rest, True
+                yield rest, "alone"
                 rest = b""
     if rest:
-        yield rest, True
+        yield rest, "alone"
 
 
 def _ends(data: bytes) -> tuple[int, bool]:

@@ -34,16 +34,18 @@ class Seen:
     Two ids are compared byte by byte where 57 bits or so of their hashes agree. Use it in a `with` block.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, expected: int = 0) -> None:
+        """expected: about so many ids will come; growing later costs a second look at each."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="seen-", dir=folder))
         self._texts = (self._folder / "texts").open("wb")
         self._ends = (self._folder / "ends").open("wb")
         np.zeros(1, np.int64).tofile(self._ends)
-        self._slots: Any = np.zeros(_FIRST_SLOTS, np.uint64)
+        self._slots: Any = np.zeros(0, np.uint64)
         self._bytes = 0
         self._count = 0
+        self._grow(min(expected, _IN_MEMORY_SLOTS // 2))
 
     def __len__(self) -> int:
         return self._count
@@ -88,7 +90,7 @@ class Seen:
         return frozen(np.asarray(ends)), frozen(np.asarray(texts))
 
     def _grow(self, needed: int) -> None:
-        size = len(self._slots)
+        size = max(len(self._slots), _FIRST_SLOTS)
         while needed > _FULL * size:
             size *= 2
         self._slots = None  # the old ones go before the new ones come

@@ -191,13 +191,17 @@ def admit(
     while (1 << bits) < len(slots):
         bits += 1
     shift, mask = np.uint64(64 - bits), np.uint64(len(slots) - 1)
+    n = len(again)
+    hashes = np.empty(n, np.uint64)
+    for i in range(n):
+        hashes[i] = _hash(data, offsets[i], offsets[i + 1])
     count = 0
-    for i in range(len(again)):
+    # Apart from the hashing, so that the processor has several slots on their way at once.
+    for i in range(n):
         again[i] = False
         if not passing[i]:
             continue
-        at, size = np.int64(offsets[i]), np.int64(offsets[i + 1] - offsets[i])
-        h = _hash(data, at, at + size)
+        h = hashes[i]
         place = h >> shift
         while True:
             slot = slots[np.int64(place)]
@@ -208,6 +212,7 @@ def admit(
                 break
             if slot >> np.uint64(32) == h & np.uint64(0xFFFFFFFF):
                 k = np.int64(slot & np.uint64(0xFFFFFFFF)) - 1
+                at, size = np.int64(offsets[i]), np.int64(offsets[i + 1] - offsets[i])
                 if k < first:
                     again[i] = ends[k + 1] - ends[k] == size and _same(data, at, texts, ends[k], size)
                 else:
