@@ -17,6 +17,7 @@ from honeyguide.contracts import F32, F64, I32, I64, BoolArray, CatalogView
 from honeyguide.errors import ConfigError, DataError
 from honeyguide.kernels import slate as kernel
 from honeyguide.kernels.hashing import hash64
+from honeyguide.kernels.slate_odds import slot_odds
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import SLATE
 from honeyguide.schema.vocabulary import Vocabulary
@@ -189,10 +190,8 @@ class Composer:
     ) -> Odds:  # fmt: skip
         """With what chance this policy would have filled each slot of a list that was shown, by it or by another one.
 
-        Arguments as `compose`; shown: (m,) the list's item rows. A slot that this policy would not have filled is empty.
+        Arguments as `compose`; shown: (m,) the list's rows. A slot that this policy would not have filled is empty.
         """
-        from honeyguide.kernels.slate_odds import slot_odds
-
         config, weights = self.config, self.weights
         held = np.zeros(len(self.catalog.category_names), np.int64)
         if filters is not None and filters.categories:

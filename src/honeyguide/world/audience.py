@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ from honeyguide.errors import DataError
 from honeyguide.kernels import world as k
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import EventIn, EventsRequest, Item, RecommendRequest, SearchRequest, ShownItem
-from honeyguide.world.changes import Bot, BrokenFact, PriceChange
-from honeyguide.world.world import Visit, World
+from honeyguide.world.changes import Bot, BrokenFact
+from honeyguide.world.world import Looked, Visit, World
 
 __all__ = ["Audience", "Diary", "Shelf"]
 
@@ -31,6 +31,8 @@ class Shelf:
     people: Sequence[str]
     item: Callable[[int], Item]
     words: Callable[[int, int], str]  # (category, any number) -> what a person types who is after it
+    actions: Mapping[int, str] = field(default_factory=lambda: dict(ACTIONS))  # bit of a deed -> the product's name
+    rates: bool = False  # an action has a value, from 3 (opened) over 4 (kept) to 5 (bought)
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Diary:
     expected_clicks: list[float] = field(default_factory=list)
     expected_purchases: list[float] = field(default_factory=list)
     expected_joy: list[float] = field(default_factory=list)
+    day: list[int] = field(default_factory=list)
     fallbacks: int = 0
     refused_events: int = 0
 
@@ -82,7 +85,14 @@ class Audience:
             )
         self.world, self._shelf, self._desk, self._clock = world, shelf, desk, clock
         self.diary = Diary()
-        self._told: set[int] = set()
+        self.asking: tuple[Visit, int] | None = None
+        """Whose request is being answered, and when: what a policy is compared on while it answers."""
+        self.seen: Callable[[str, Looked], None] | None = None
+        """Told of every request (by its id) what became of the list."""
+        self._broken: dict[int, set[str]] = {}  # item row -> facts that the product is told wrongly
+        self._begun: set[int] = set()
+        goods = world.goods
+        self._told_stocked, self._told_price = goods.stocked.copy(), goods.log_price.copy()
         self._day = world.day
 
     def run(self, until_us: int, progress: Progress | None = None) -> Diary:
@@ -97,6 +107,10 @@ class Audience:
         self._morning()
         return self.diary
 
+    def rows(self, item_ids: Sequence[str]) -> npt.NDArray[np.int32]:
+        """The world's rows of the product's items, -1 for what the world does not know."""
+        return self._shelf.items.rows(item_ids)
+
     # ----------------------------------------------------------------------------------------------- a visit
 
     def _session(self, visit: Visit) -> float:
@@ -105,7 +119,9 @@ class Audience:
         while True:
             at = visit.at_us + page * PAGE_US
             self._clock(at)
+            self.asking = visit, at
             answer, surface = self._ask(answerer, visit, page, about)
+            self.asking = None
             rows = self._shelf.items.rows([shown.item_id for shown in answer.items])
             if (rows < 0).any():
                 # What the world does not know (an item somebody put in by hand) nobody looks at.
@@ -113,6 +129,8 @@ class Audience:
             looked = self.world.look(visit, page, rows, at)
             went += looked.went
             self._note(answer, surface, arm, visit, at, looked)
+            if self.seen is not None:
+                self.seen(answer.request_id, looked)
             self._tell(answerer, answer, rows, surface, visit, at, looked.did)
             opened = rows[(looked.did & k.CLICKED) > 0]
             page += 1
@@ -124,7 +142,7 @@ class Audience:
     def _ask(self, answerer: Answerer, visit: Visit, page: int, about: int) -> tuple[Any, str]:
         user, slots = self._shelf.people[visit.user], self.world.config.slots
         # Ids by the visit, so that a run repeated is the same to the byte, exploration included.
-        request_id = f"w{self.world.config.seed}-{visit.user}-{visit.number}-{page}"
+        request_id = f"w{self.world.nature.seed}-{visit.user}-{visit.number}-{page}"
         if page == 0 and self.world.types(visit):
             words = self._shelf.words(visit.leaf, visit.number)
             return answerer.search(SearchRequest(words, user_id=user, k=slots, request_id=request_id)), "search"
@@ -139,6 +157,7 @@ class Audience:
         diary.request_id.append(answer.request_id)
         diary.user.append(visit.user)
         diary.at_us.append(at)
+        diary.day.append(self.world.day)
         diary.surface.append(surface)
         diary.arm.append(arm)
         diary.clicks.append(float(np.count_nonzero(looked.did & k.CLICKED)))
@@ -156,7 +175,7 @@ class Audience:
         events = []
         for place in np.flatnonzero(did & ~np.uint8(k.LOOKED)):
             item_id = self._shelf.items.id(int(rows[place]))
-            for bit, action in ACTIONS:
+            for bit, action in self._shelf.actions.items():
                 if did[place] & bit:
                     events.append(
                         EventIn(
@@ -164,6 +183,7 @@ class Audience:
                             item_id=item_id,
                             action=action,
                             event_id=f"{answer.request_id}-{place}-{action}",
+                            value=_value(int(did[place])) if self._shelf.rates else None,
                             happened_at=(at + (int(place) + 1) * SLOT_US) / 1e6,
                             surface=surface,
                             request_id=answer.request_id,
@@ -178,29 +198,40 @@ class Audience:
     # ------------------------------------------------------------------------------------------- what changes
 
     def _morning(self) -> None:
+        """What the product is told every day: new items, items that are gone, other prices, facts that broke."""
         self._day = self.world.day
         _, answerer = self._desk(0)
-        world = self.world
+        world, goods = self.world, self.world.goods
+        changed = (goods.stocked != self._told_stocked) | (np.abs(goods.log_price - self._told_price) > 1e-9)
+        changed &= goods.stocked | self._told_stocked  # what is not there yet nobody knows of
         for number, one in enumerate(world.changes):
-            begun = world.now_us >= world.config.start_us + one.from_day * k.DAY_US
+            begun = world.now_us >= world.changes_from_us + one.from_day * k.DAY_US
             if isinstance(one, Bot) and world.lasts(one):
                 self._bots(answerer, one)
-            elif begun and number not in self._told and isinstance(one, BrokenFact | PriceChange):
-                self._told.add(number)
+            elif begun and number not in self._begun and isinstance(one, BrokenFact):
+                self._begun.add(number)
                 rng = np.random.default_rng(np.random.SeedSequence([world.config.seed, 3, number]))
-                for row in np.flatnonzero(rng.random(world.config.shape.items) < one.share):
-                    answerer.put_item(self._retold(int(row), one)).result()
+                some = (rng.random(world.config.shape.items) < one.share) & goods.stocked
+                for row in np.flatnonzero(some):
+                    self._broken.setdefault(int(row), set()).add(one.fact)
+                changed |= some
+        for row in np.flatnonzero(changed):
+            answerer.put_item(self._retold(int(row))).result()
+        self._told_stocked[changed] = goods.stocked[changed]
+        self._told_price[changed] = goods.log_price[changed]
 
-    def _retold(self, row: int, one: BrokenFact | PriceChange) -> Item:
-        item = self._shelf.item(row)
-        if isinstance(one, PriceChange):
-            item.price = float(np.exp(self.world.goods.log_price[row]))
-        elif one.fact == "price":
-            item.price = 0.0
-        elif one.fact == "categories":
-            item.categories = []
-        else:
-            item.title = None
+    def _retold(self, row: int) -> Item:
+        item, goods = self._shelf.item(row), self.world.goods
+        item.available = bool(goods.stocked[row])
+        if item.price is not None:
+            item.price = round(float(np.exp(goods.log_price[row])), 2)
+        for fact in self._broken.get(row, ()):
+            if fact == "price":
+                item.price = 0.0
+            elif fact == "categories":
+                item.categories = []
+            else:
+                item.title = None
         return item
 
     def _bots(self, answerer: Answerer, one: Bot) -> None:
@@ -213,7 +244,7 @@ class Audience:
                 EventIn(
                     user_id=f"bot-{account}",
                     item_id=self._shelf.items.id((account * 7919 + n * 31) % items),
-                    action="click",
+                    action=self._shelf.actions[k.CLICKED],
                     event_id=f"bot-{account}-{self._day}-{n}",
                     happened_at=now / 1e6 - 3600.0 + n * step,
                 )
@@ -221,6 +252,10 @@ class Audience:
             ]
             for part in _parts(events, 5_000):
                 self.diary.refused_events += len(answerer.record(EventsRequest(part)).result().refused)
+
+
+def _value(did: int) -> float:
+    return 5.0 if did & k.BOUGHT else 4.0 if did & k.SAVED else 3.0
 
 
 def _parts(events: list[EventIn], size: int) -> Iterator[list[EventIn]]:

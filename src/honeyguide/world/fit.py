@@ -38,6 +38,7 @@ class Fit:
     log: Portrait
     world: Portrait
     distance: dict[str, float]  # figure -> 0 (alike) to 1
+    people: I32  # (people of the world,) which person of the log each is
 
     @property
     def fit_distance(self) -> float:
@@ -155,7 +156,7 @@ def portrait_of_world(config: WorldConfig, priors: Priors, days: float, warm_day
 
 def fit(
     events: Interactions, catalog: CatalogView, *, seed: int = 0, position_rate: F64 | None = None,
-    progress: Progress | None = None,
+    most_people: int = MOST_PEOPLE, trials: int = TRIALS, progress: Progress | None = None,
 ) -> Fit:  # fmt: skip
     """Fit a world to a log. Raises DataError if it holds fewer than 200 events or two items.
 
@@ -174,23 +175,23 @@ def fit(
     priors = priors_of(events, catalog, seed=seed)
     people = np.unique(newest.user)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
-    some = np.sort(rng.choice(people, MOST_PEOPLE, replace=False)) if len(people) > MOST_PEOPLE else people
+    some = np.sort(rng.choice(people, most_people, replace=False)) if len(people) > most_people else people
     trial = _of_people(replace(priors, joined=_joined(newest)), some)
     config = _first_guess(log, catalog, len(some), int(newest.at[0]) - int(WARM_DAYS * DAY_US), seed)
     days = max(log.days, 7.0)
     best: tuple[float, WorldConfig, Portrait] | None = None
-    for attempt in range(TRIALS):
+    for attempt in range(trials):
         if progress is not None:
-            progress("fitting the world", attempt, TRIALS)
+            progress("fitting the world", attempt, trials)
         seen = portrait_of_world(config, trial, days)
         far = float(np.mean(list(distances(log, seen).values())))
         if best is None or far < best[0]:
             best = (far, config, seen)
         config = _nearer(config, log, seen, step=1.0 / (1.0 + 0.15 * attempt))
     if progress is not None:
-        progress("fitting the world", TRIALS, TRIALS)
+        progress("fitting the world", trials, trials)
     _, chosen, seen = best if best is not None else (0.0, config, log)
-    return Fit(chosen, trial, log, seen, distances(log, seen))
+    return Fit(chosen, trial, log, seen, distances(log, seen), some)
 
 
 def _newest(events: Interactions) -> Interactions:

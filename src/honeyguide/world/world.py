@@ -89,6 +89,7 @@ class World:
         self.minds, self.goods = self.population.minds, self.population.goods
         self.nature = config.nature()
         self.changes = tuple(changes)
+        self.changes_from_us = config.start_us
         n = config.shape.people
         self.changed = np.ones(n, np.bool_) if changed is None else changed
         self.pulse = usual_pulse() if config.shape.pulse is None else np.array(config.shape.pulse)
@@ -126,9 +127,15 @@ class World:
     def _push(self) -> float:
         return sum(one.lift for one in self.changes if isinstance(one, TrueEffect) and self.lasts(one))
 
+    def begin(self, changes: Sequence[AnyChange], changed: npt.NDArray[np.bool_], seed: int = 0) -> None:
+        """From now on other things happen: days of `changes` count from now; `seed` (0: none) gives other chance."""
+        self.changes, self.changed, self.changes_from_us = tuple(changes), changed, self.now_us
+        self._begun = set()
+        self.nature = self.nature._replace(seed=(self.config.seed + 1_000_003 * seed) % 2**62)
+
     def lasts(self, one: AnyChange) -> bool:
         """Whether a change is in force now."""
-        at = (self.now_us - self.config.start_us) / k.DAY_US
+        at = (self.now_us - self.changes_from_us) / k.DAY_US
         return one.from_day <= at and (one.until_day is None or at < one.until_day)
 
     def turn_to(self, at_us: int) -> None:
@@ -138,7 +145,7 @@ class World:
             self._day += 1
             self._morning()
         for number, one in enumerate(self.changes):
-            begins = self.config.start_us + one.from_day * k.DAY_US
+            begins = self.changes_from_us + one.from_day * k.DAY_US
             if number not in self._begun and self.now_us >= begins:
                 self._begun.add(number)
                 self._set_in(number, one)

@@ -1,0 +1,297 @@
+"""Other policies beside the one that answers: what each would have shown at the same moment, and with what chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from honeyguide.contracts import F64, I32, Pool, Ragged
+from honeyguide.evaluation.metrics import nDCG
+from honeyguide.evaluation.replay.estimators import Valued
+from honeyguide.evaluation.replay.log import DecisionLog, Facts
+from honeyguide.evaluation.replay.policy import Target
+from honeyguide.evaluation.replay.slates import SlateConfig, evaluate_slates
+from honeyguide.flows import answer
+from honeyguide.flows.arms import Arm
+from honeyguide.flows.live import Live, Surface
+from honeyguide.flows.pipeline import Composers
+from honeyguide.kernels import world as k
+from honeyguide.kernels.intervals import ratio_intervals
+from honeyguide.slate.compose import Odds, SlateResult
+from honeyguide.world.audience import Audience
+from honeyguide.world.world import Looked
+
+__all__ = ["DEPTHS", "REWARDS", "Shadow", "Told"]
+
+DEPTHS = (1, 2, 3, 6, 12)
+"""First slots that are valued by themselves where a whole list cannot be: what stands below changes nothing above."""
+REWARDS = {"clicks": k.CLICKED, "purchases": k.BOUGHT, "saves": k.SAVED}
+TOP = 10
+_DRAWS = 2
+"""Lists that are drawn of a policy that explores, to know its truth."""
+
+
+@dataclass
+class Told:
+    """One list that was shown, and what the other policies say of it."""
+
+    request_id: str
+    user: int
+    shown: I32  # (m,)
+    propensity: F64  # (m,)
+    odds: Odds  # of the policy that showed it
+    others: list[F64]  # per other policy (pairs,) its chances of what `odds` holds
+    elsewhere: list[F64]  # per other policy (m,) its chance of anything else
+    truth: F64  # (policies, depths, 3) expected clicks, purchases, joy; the first is the list as shown
+    at_us: int
+    tops: list[I32] | None  # of a home list per policy (the first is the one that showed it): its best, unexplored
+    did: Any = None  # (m,) bits of `kernels.world`
+
+
+@dataclass
+class Shadow:
+    """Watches a policy at work.
+
+    arms: the other policies, in order. most: lists that are kept, the first ones.
+    """
+
+    slots: int
+    most: int = 50_000
+    lists: list[Told] = field(default_factory=list)
+
+    def attach(self, first: Arm, others: Sequence[Arm], audience: Audience) -> None:
+        """Begin to watch (again, after another build was loaded)."""
+        self._arms, self._audience, self._base = list(others), audience, first.live
+        self._lives: list[Live | None] = []
+        self._composers: dict[tuple[int, str, bool], tuple[object, Composers]] = {}
+        for arm in others:
+            same = arm.layout is first.layout and _only_slates(first.live, arm)
+            self._lives.append(None if same else arm.live)
+        self._row_of: I32 = np.zeros(0, np.int32)
+        self._waiting: dict[str, Told] = {}
+        first.live.watch = self.watch
+        audience.seen = self.seen
+
+    # -------------------------------------------------------------------------------------------------- watching
+
+    def watch(self, surface: Surface, ask: answer.Ask, pool: Pool, scores: F64 | None, slate: SlateResult) -> None:
+        """One list, as it is about to be shown (`flows.live.Watch`)."""
+        if self._audience.asking is None or scores is None or len(self.lists) >= self.most or not len(slate.rows):
+            return
+        visit, at = self._audience.asking
+        given: dict[str, Any] = {"k": ask.request.k, "filters": ask.request.filters}
+        own = surface.composers.of(ask.kind).odds(
+            pool.items[0], slate.rows, scores=scores, blend=pool.blend[0], seen=ask.seen, **given
+        )
+        truth = np.zeros((1 + len(self._arms), len(DEPTHS), 3))
+        truth[0] = self._truth(visit, at, slate.rows)
+        others, elsewhere = [], []
+        home = surface.config.kind == "home"
+        best: dict[str, Any] = {**given, "k": TOP, "request_id": ask.request_id}
+        tops = [self._plain(-1, surface).of(ask.kind).compose(
+            pool.items[0], scores=scores, blend=pool.blend[0], seen=ask.seen, **best
+        ).rows] if home else None  # fmt: skip
+        for n, live in enumerate(self._lives):
+            kind, their = ask.kind, surface
+            if live is None:
+                composer, seen = self._composer(n, surface).of(kind), ask.seen
+                items, blend, heads = pool.items[0], pool.blend[0], scores
+            else:
+                live.catch_up()
+                their = live.surfaces[ask.request.surface]
+                asked = answer.resolve(live, their, ask.request)
+                found = answer.retrieve(live, their, asked)
+                heads = answer.rank(live, their, asked, found, _Unhurried())
+                kind, seen, items, blend = asked.kind, asked.seen, found.items[0], found.blend[0]
+                composer = their.composers.of(kind)
+            odds = composer.odds(items, slate.rows, scores=heads, blend=blend, seen=seen, **given)
+            chance, rest = _aligned(own, odds)
+            others.append(chance)
+            elsewhere.append(rest)
+            draws = _DRAWS if composer.config.explore.epsilon > 0 else 1
+            for draw in range(draws):
+                drawn = composer.compose(
+                    items, scores=heads, blend=blend, seen=seen, request_id=f"{ask.request_id}~{n}~{draw}", **given
+                )
+                truth[1 + n] += self._truth(visit, at, drawn.rows) / draws
+            if tops is not None:
+                plain = self._plain(n, their).of(kind)
+                tops.append(plain.compose(items, scores=heads, blend=blend, seen=seen, **best).rows)
+        self._waiting[ask.request_id] = Told(
+            ask.request_id, visit.user, slate.rows, slate.propensity, own, others, elsewhere, truth, at, tops
+        )
+
+    def seen(self, request_id: str, looked: Looked) -> None:
+        """What became of a list."""
+        told = self._waiting.pop(request_id, None)
+        if told is not None:
+            told.did = looked.did
+            self.lists.append(told)
+
+    def _truth(self, visit: Any, at: int, rows: I32) -> F64:
+        """(depths, 3) what was to be expected of the first slots."""
+        vocabulary = self._base.catalog.items
+        if len(self._row_of) < len(vocabulary):
+            self._row_of = np.asarray(self._audience.rows(vocabulary.ids), np.int32)
+        world, items = self._audience.world, self._row_of[rows]
+        items = items[items >= 0]
+        return np.array([world.would(visit, items[:depth], at) for depth in self.depths])
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """DEPTHS, the last of which is the whole list."""
+        return (*DEPTHS[:-1], self.slots)
+
+    def _composer(self, n: int, surface: Surface, *, explore: bool = True) -> Composers:
+        """Of a policy that shares the scores of the one that answers (-1: that one itself)."""
+        live = self._base if n < 0 else self._lives[n] or self._base
+        key = (n, surface.name, explore)
+        kept = self._composers.get(key)
+        if kept is None or kept[0] is not live.catalog:
+            known = frozenset(head.name for head in live.config.heads)
+            shares = n >= 0 and self._lives[n] is None
+            config = self._arms[n].policy(live.config).surfaces[surface.name] if shares else surface.config
+            kept = (live.catalog, live.pipeline.composers(config, known, live.catalog, explore=explore))
+            self._composers[key] = kept
+        return kept[1]
+
+    def _plain(self, n: int, surface: Surface) -> Composers:
+        return self._composer(n, surface, explore=False)
+
+    # --------------------------------------------------------------------------------------------------- valuing
+
+    def value(self, other: int, reward: str, *, depth: int | None = None, level: float = 0.95) -> Valued:
+        """Off-policy value of a policy, per list: rewards of the first `depth` slots (None: all)."""
+        log, chances, rest = self.decisions(other, reward, depth)
+        target = Target("changed", chances, rest)
+        config = SlateConfig(estimators=("rips", "sips"), reward_range=(0.0, 1.0), level=level)
+        return evaluate_slates(log, target, config)
+
+    def offline(self, other: int) -> dict[str, Any]:
+        """nDCG@10 of the policies' own lists (unexplored) about what their people opened within a day, as a log tells
+        it: what a test on held-out clicks would say. By person, 95 %."""
+        opened: dict[int, list[tuple[int, int]]] = {}
+        for told in self.lists:
+            for row in told.shown[(told.did & k.CLICKED) > 0].tolist():
+                opened.setdefault(told.user, []).append((told.at_us, row))
+        asked, relevant, user = [], [], []
+        for told in self.lists:
+            if told.tops is None:
+                continue
+            later = {row for at, row in opened.get(told.user, ()) if told.at_us <= at < told.at_us + k.DAY_US}
+            if later:
+                asked.append([_padded(told.tops[0]), _padded(told.tops[1 + other])])
+                relevant.append(sorted(later))
+                user.append(told.user)
+        if not asked:
+            return {"present": None, "changed": None, "difference": None, "low": None, "high": None, "n": 0}
+        lists = np.array(asked, np.int32)
+        values = [nDCG(TOP).per_query(np.ascontiguousarray(lists[:, n]), Ragged.of(relevant)) for n in range(2)]
+        who = np.asarray(user, np.int64)
+        sums = np.stack([np.bincount(who, one) for one in (values[0], values[1], values[1] - values[0])], axis=1)
+        counts = np.repeat(np.bincount(who).astype(np.float64)[:, None], 3, axis=1)
+        found = ratio_intervals(sums, counts, None)
+        return {
+            "present": float(found.estimate[0]), "changed": float(found.estimate[1]),
+            "difference": float(found.estimate[2]), "low": float(found.low[2]), "high": float(found.high[2]),
+            "n": len(asked),
+        }  # fmt: skip
+
+    def truth(self, policy: int, depth: int | None = None) -> F64:
+        """(3,) mean over the lists of the clicks, purchases and joy to be expected; policy 0 is the list as shown."""
+        place = len(DEPTHS) - 1 if depth is None else self.depths.index(depth)
+        mean: F64 = np.mean([told.truth[policy, place] for told in self.lists], axis=0)
+        return mean
+
+    def decisions(self, other: int, reward: str, depth: int | None = None) -> tuple[DecisionLog, F64, F64]:
+        """The lists as a log of decisions; and another policy's chances of what was offered, and of anything else."""
+        most = self.slots if depth is None else depth
+        lists = [told for told in self.lists if len(told.shown)]
+        sizes = np.array([min(len(told.shown), most) for told in lists])
+        n = int(sizes.sum())
+        ends = [int(told.odds.start[size]) for told, size in zip(lists, sizes.tolist(), strict=True)]
+        offered = np.concatenate([told.odds.rows[:end] for told, end in zip(lists, ends, strict=True)])
+        p0 = np.concatenate([told.odds.chance[:end] for told, end in zip(lists, ends, strict=True)])
+        p1 = np.concatenate([told.others[other][:end] for told, end in zip(lists, ends, strict=True)])
+        lengths = np.concatenate([np.diff(told.odds.start)[:s] for told, s in zip(lists, sizes.tolist(), strict=True)])
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        chosen = np.concatenate([told.shown[:s] for told, s in zip(lists, sizes.tolist(), strict=True)])
+        bit = REWARDS[reward]
+        did = np.concatenate([told.did[:s] for told, s in zip(lists, sizes.tolist(), strict=True)])
+        rest = np.concatenate([told.elsewhere[other][:s] for told, s in zip(lists, sizes.tolist(), strict=True)])
+        decision = np.repeat(np.arange(n), lengths)
+        hit = np.flatnonzero(offered == chosen[decision])
+        place = np.zeros(n, np.int64)
+        place[decision[hit]] = hit
+        actions, codes = np.unique(offered, return_inverse=True)
+        starts = np.cumsum(sizes) - sizes
+        people, unit = np.unique([told.user for told in lists], return_inverse=True)
+        ids = self._base.catalog.items
+        log = DecisionLog(
+            actions=[ids.id(int(row)) for row in actions],
+            chosen=codes[place].astype(np.int32),
+            reward=((did & bit) > 0).astype(np.float64),
+            propensity=p0[place],
+            offered=Ragged(indptr, codes.astype(np.int32)),
+            place=place,
+            probabilities=p0,
+            request=np.repeat(np.arange(len(lists)), sizes),
+            request_ids=[told.request_id for told in lists],
+            position=(np.arange(n) - np.repeat(starts, sizes) + 1).astype(np.int32),
+            unit=np.repeat(unit.astype(np.int64), sizes),
+            n_units=len(people),
+            at=None,
+            context=np.full(n, -1, np.int32),
+            contexts=[],
+            facts=Facts({}, {}),
+            notes=(),
+        )
+        return log, p1, np.where(rest > 1e-9, rest, 0.0)
+
+
+def _padded(rows: I32) -> list[int]:
+    return [*rows[:TOP].tolist(), *[-1] * (TOP - len(rows))]
+
+
+class _Unhurried:
+    """A deadline that never comes: nobody waits for what is only compared."""
+
+    def check(self, stage: str) -> None:
+        """Nothing."""
+
+    def note(self, stage: str) -> None:
+        """Nothing."""
+
+
+def _aligned(own: Odds, other: Odds) -> tuple[F64, F64]:
+    """The other policy's chances of what is in `own`, and by slot of what is not."""
+    chance = np.zeros(len(own.rows))
+    slots = len(own.start) - 1
+    rest = np.ones(slots)
+    for slot in range(slots):
+        mine = slice(int(own.start[slot]), int(own.start[slot + 1]))
+        theirs = slice(int(other.start[slot]), int(other.start[slot + 1]))
+        same = own.rows[mine, None] == other.rows[None, theirs]
+        chance[mine] = same @ other.chance[theirs]
+        rest[slot] = 1.0 - chance[mine].sum()
+    return chance, np.maximum(rest, 0.0)
+
+
+def _only_slates(base: Live, arm: Arm) -> bool:
+    """Whether a policy differs from the one that answers in what it does with the scores alone."""
+    if arm.apart:
+        return False
+    changed = arm.policy(base.config)
+    for name, surface in base.config.surfaces.items():
+        theirs = changed.surfaces[name]
+        mine = surface.model_copy(update={"slate": theirs.slate})
+        if mine != theirs or surface.slate.rules.hide_seen != theirs.slate.rules.hide_seen:
+            return False
+        # Where one asks the heads and the other does not, there are no scores to share.
+        asks = [bool(one.slate.utility.weights or one.slate.utility.rank_weights) for one in (surface, theirs)]
+        if asks[0] != asks[1]:
+            return False
+    return True

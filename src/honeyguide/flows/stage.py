@@ -1,0 +1,99 @@
+"""People for a workspace: the world that its log came from, or one that is fitted to its log."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+
+from honeyguide.contracts import Progress
+from honeyguide.engines.tables.choice import tables_engine
+from honeyguide.errors import RequestError
+from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.data import Dataset, load
+from honeyguide.flows.layout import Layout
+from honeyguide.flows.live import load_manifest
+from honeyguide.flows.loop import Stage
+from honeyguide.flows.shop import saved_world
+from honeyguide.intake.actions import meaning
+from honeyguide.intake.catalog import wire_items
+from honeyguide.kernels import world as k
+from honeyguide.schema.wire import Item
+from honeyguide.world.audience import ACTIONS, Shelf
+from honeyguide.world.fit import fit
+from honeyguide.world.shop import shelf as shop_shelf
+from honeyguide.world.world import World
+
+__all__ = ["stage_of"]
+
+_DEEDS = ((k.CLICKED, ("weak", "unknown", "medium", "strong")), (k.SAVED, ("medium",)), (k.BOUGHT, ("strong",)))
+RATING = "rating"
+WORDS = 3
+
+
+def stage_of(
+    layout: Layout, *, people: int | None = None, seed: int = 0, progress: Progress | None = None
+) -> Stage:  # fmt: skip
+    """The people of a workspace at the end of its log.
+
+    A shop made by `honeyguide world` has its own; for any other log a world is fitted. people: at most so many take
+    part. RequestError where that is no number of people.
+    """
+    if people is not None and people < 2:
+        raise RequestError(expected="two people or more", got=str(people), do="Give another --people.")
+    saved = saved_world(layout)
+    if saved is not None:
+        world = saved.lived()
+        n = world.config.shape.people
+        if people is not None and people < n:
+            some = np.random.default_rng(np.random.SeedSequence([seed, 6])).permutation(n)[people:]
+            world.minds.gone[some] = True
+        return Stage(layout, world, shop_shelf(world.goods, n), seed)
+    config = WorkspaceConfig.of_build(load_manifest(layout).config)
+    with closing(tables_engine(config.engine)) as engine:
+        data = load(layout, config, engine)
+    found = fit(data.interactions, data.catalog, seed=seed, most_people=people or 1_500, progress=progress)
+    start = int(data.interactions.at[-1]) + 1
+    # Who is there at the end of the log comes when it suits them; who joined when is past.
+    priors = replace(found.priors, joined=None)
+    world = World(found.config.model_copy(update={"start_us": start, "seed": found.config.seed}), priors)
+    ids = [data.users.id(int(row)) for row in found.people]
+    return Stage(layout, world, _shelf(data, world, ids), seed, found)
+
+
+def _shelf(data: Dataset, world: World, people: list[str]) -> Shelf:
+    titles: dict[int, list[str]] = {}
+    for row, leaf in enumerate(world.goods.leaf.tolist()):
+        if data.catalog.title[row]:
+            titles.setdefault(leaf, []).append(data.catalog.title[row])
+    names = data.catalog.category_names
+
+    def item(row: int) -> Item:
+        return wire_items(data.items.slice(row, 1))[0]
+
+    def words(leaf: int, number: int) -> str:
+        own = titles.get(leaf)
+        if own and number % 2:
+            return " ".join(own[number % len(own)].split()[:WORDS])
+        return names[leaf] if leaf < len(names) else "new"
+
+    told = data.interactions.actions
+    return Shelf(data.catalog.items, people, item, words, _actions(told), rates=RATING in told)
+
+
+def _actions(told: tuple[str, ...]) -> dict[int, str]:
+    """The log's own names for what people of the world do; what it has no name for is not told."""
+    if RATING in told:
+        return {k.CLICKED: RATING}
+    found: dict[int, str] = {}
+    for bit, meanings in _DEEDS:
+        for wanted in meanings:
+            names = [name for name in told if meaning(name) == wanted and name not in found.values()]
+            if names:
+                found[bit] = names[0]
+                break
+    against = [name for name in told if meaning(name) == "against"]
+    if against:
+        found[k.HIDDEN] = against[0]
+    return found or dict(ACTIONS)
