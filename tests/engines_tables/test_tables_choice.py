@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -40,6 +41,34 @@ def test_the_configured_engine_spills_where_it_is_told(tmp_path: Path) -> None:
 def test_an_engine_that_is_not_known_is_refused(section: dict) -> None:
     with pytest.raises(ValidationError):
         EngineConfig.model_validate(section)
+
+
+@pytest.mark.heavy
+def test_spark_leaves_nothing_where_it_is_run(tmp_path: Path, java: str) -> None:
+    assert java
+    run = (
+        "import pyarrow as pa\n"
+        "from honeyguide.engines.tables.spark import SparkConfig, SparkTables\n"
+        "with SparkTables(SparkConfig(master='local-cluster[1,1,1024]', driver_memory_gb=1)) as tables:\n"
+        "    print(tables.arrow(tables.table(pa.table({'n': [1, 2]})).count().name('n').as_table())['n'][0])\n"
+    )
+    (tmp_path / "tmp").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK", "PYSPARK"))}
+    environment["TMPDIR"] = str(tmp_path / "tmp")
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+    assert not list((tmp_path / "tmp").glob("honeyguide-*"))
+    assert not (Path(pyspark_folder()) / "work").exists()
+
+
+def pyspark_folder() -> str:
+    import pyspark
+
+    return str(Path(pyspark.__file__).parent)
 
 
 JOIN = """

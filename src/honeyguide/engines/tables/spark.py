@@ -232,6 +232,7 @@ class SparkTables:
         settings = {
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
+            "spark.sql.warehouse.dir": (home / "warehouse").as_uri(),  # else it appears where the command is run
             "spark.sql.shuffle.partitions": str(self.config.shuffle_partitions),
             "spark.driver.memory": f"{self.config.driver_memory_gb * 1024:.0f}m",
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={home / _QUIET_FILE}",
