@@ -17,7 +17,6 @@ import numpy.typing as npt
 from honeyguide.errors import DataError
 from honeyguide.intake.blocks import Lines, json_lines, opened, taken
 from honeyguide.intake.delimited import Delimited
-from honeyguide.intake.jsonl import JsonLines
 from honeyguide.intake.parquet import ParquetParts
 from honeyguide.intake.raw import BROKEN, AsWritten, Format, Raw, RawFile, RefusedLine, marked, unmarked
 
@@ -69,6 +68,8 @@ def open_raw(path: Path) -> RawFile:
         head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
     first = head.lstrip()[:1]
     if first == b"{":
+        from honeyguide.intake.jsonl import JsonLines
+
         return JsonLines(path, head, whole)
     if first == b"[":
         raise DataError(
@@ -91,9 +92,8 @@ def rows_about(file: RawFile) -> int:
     """How many rows a file holds, roughly (0: nobody knows); for progress."""
     if isinstance(file, ParquetParts):
         return file.rows
-    if isinstance(file, Delimited | JsonLines) and file.head:
-        return int(file.path.stat().st_size / len(file.head) * max(1, file.head.count(b"\n")))
-    return 0
+    head: bytes = getattr(file, "head", b"")
+    return int(file.path.stat().st_size / len(head) * max(1, head.count(b"\n"))) if head else 0
 
 
 def rows_of(file: RawFile) -> Iterator[Raw]:

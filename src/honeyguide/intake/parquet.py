@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetParts"]
 
-_BATCH_ROWS = 131_072
+_BATCH_ROWS = 65_536
 _SAMPLE_ROWS = 10_000
 _INDEX = "__index_level_"
 

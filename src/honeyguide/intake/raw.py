@@ -93,7 +93,7 @@ class RawFile(Protocol):
         ...
 
     def batches(self) -> Iterator[Raw]:
-        """All of it, some 100,000-250,000 rows at a time. Raises DataError where it breaks off."""
+        """All of it, some 50,000-150,000 rows at a time. Raises DataError where it breaks off."""
         ...
 
 

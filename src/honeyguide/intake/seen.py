@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from honeyguide.intake.values import frozen, parts_of
-from honeyguide.kernels.cells import admit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +58,8 @@ class Seen:
         """Take the passing ids; which of them came before, in this array or an earlier one. A null passes never."""
         import pyarrow as pa
 
+        from honeyguide.kernels.cells import admit
+
         n = len(ids)
         if n == 0:
             return np.zeros(0, bool)
@@ -90,6 +91,8 @@ class Seen:
         return frozen(np.asarray(ends)), frozen(np.asarray(texts))
 
     def _grow(self, needed: int) -> None:
+        from honeyguide.kernels.cells import admit
+
         size = max(len(self._slots), _FIRST_SLOTS)
         while needed > _FULL * size:
             size *= 2

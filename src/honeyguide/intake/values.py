@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from honeyguide.intake.dates import written
-from honeyguide.kernels.cells import EMPTY, MOMENT, NUMBER, ODD_EDGE, OTHER, look, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,13 +75,15 @@ def _tidied(flat: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from honeyguide.kernels import cells
+
     offsets, data = parts_of(flat)
     odd = np.empty(len(flat), np.uint8)
-    if not look(offsets, data, odd):
+    if not cells.look(offsets, data, odd):
         return flat
     which = pa.array(odd > 0)
     found = flat.filter(which)
-    if np.any(odd & ODD_EDGE):
+    if np.any(odd & cells.ODD_EDGE):
         found = pc.utf8_trim_whitespace(found)
     found = _spoken_for(found)
     return found if len(found) == len(flat) else pc.replace_with_mask(flat, which, found)
@@ -133,8 +134,10 @@ def _numbers_in(words: pa.Array, value: npt.NDArray[np.float64], kind: npt.NDArr
     """Of parsed cells; those that are no plain decimal are looked at one by one."""
     import pyarrow as pa
 
+    from honeyguide.kernels import cells
+
     unreadable, not_finite = np.zeros(len(words), bool), np.zeros(len(words), bool)
-    rest = np.flatnonzero(kind > NUMBER)
+    rest = np.flatnonzero(kind > cells.NUMBER)
     if len(rest):
         odd = _odd_numbers(words.take(pa.array(rest)))
         value[rest], unreadable[rest], not_finite[rest] = odd
@@ -158,12 +161,14 @@ def _odd_numbers(words: pa.Array) -> Numbers:
 
 def _parsed(words: pa.Array, us: npt.NDArray[np.int64] | None = None) -> tuple[Any, Any]:
     """Plain decimals (nan elsewhere) and what each cell is; moments into `us`."""
+    from honeyguide.kernels import cells
+
     n = len(words)
     value, kind = np.empty(n, np.float64), np.empty(n, np.uint8)
-    parse(*parts_of(words), value, np.empty(n, np.int64) if us is None else us, kind)
+    cells.parse(*parts_of(words), value, np.empty(n, np.int64) if us is None else us, kind)
     if words.null_count:
         null = words.is_null().to_numpy(zero_copy_only=False)
-        value[null], kind[null] = np.nan, EMPTY
+        value[null], kind[null] = np.nan, cells.EMPTY
     return value, kind
 
 
@@ -256,24 +261,26 @@ class TimeReader:
     def _of_text(self, flat: pa.Array) -> Times:
         import pyarrow as pa
 
+        from honeyguide.kernels import cells
+
         n = len(flat)
         us = np.empty(n, np.int64)
         value, kind = _parsed(flat, us)
-        if not np.any(kind == OTHER):
-            missing = kind == EMPTY
-            numeric = kind == NUMBER
+        if not np.any(kind == cells.OTHER):
+            missing = kind == cells.EMPTY
+            numeric = kind == cells.NUMBER
             words = flat
         else:
             words = text(pa.chunked_array([flat]))
             read = _numbers_in(words, value, kind)
             missing = words.is_null().to_numpy(zero_copy_only=False)
-            numeric = ~missing & (kind != MOMENT) & ~read.unreadable & ~read.not_finite
+            numeric = ~missing & (kind != cells.MOMENT) & ~read.unreadable & ~read.not_finite
         if self._numeric is None and not missing.all():
             self._numeric = 2 * int(numeric.sum()) > n - int(missing.sum())
         if self._numeric:
             odd = ~missing & ~numeric
             return self._of_numbers(Numbers(value, odd, np.zeros(n, bool)), missing)
-        bad = kind != MOMENT
+        bad = kind != cells.MOMENT
         us[bad] = 0
         rest = np.flatnonzero(bad & ~missing)
         if not len(rest):
