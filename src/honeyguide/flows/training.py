@@ -132,8 +132,9 @@ def _rank_part(material: Material, shown: Shown | None, told: dict[str, Any]) ->
     rule = Negatives(config.training.negatives, max(head.negatives_per_group for head in ranked), _chance(material))
     lesson: Any = material.lesson
     of, how = material.moments, "next items"
-    if shown is not None:
-        early = shown.between(0, material.held_out_from + 1)
+    # Young impressions may all be held out: then what was shown cannot teach to rank yet.
+    early = shown.between(0, material.held_out_from + 1) if shown is not None else None
+    if early is not None and _told_requests(early, config, full.actions) >= config.training.least_requests:
         lesson, of = shown_lesson(
             early, Timelines(full), material.segments.of_user, ranked, history=home.history,
             had=config.had_by_code(full.actions), requests=material.requests, seed=config.seed,
