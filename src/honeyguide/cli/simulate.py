@@ -50,6 +50,7 @@ def simulate(
     people: Annotated[int | None, typer.Option(help="People who take part, at most.")] = None,
     seed: Annotated[int, typer.Option(help="Of what happens, and of who is in which arm.")] = 0,
     retrain_days: Annotated[float, typer.Option(help="A new build as often; 0: never.")] = 7.0,
+    offline: Annotated[bool, typer.Option("--offline", help="Judge both on held-out events too (minutes).")] = False,
     html: Page = None,
     as_json: Json = False,
 ) -> None:
@@ -60,8 +61,8 @@ def simulate(
 
     with render.progress(quiet=as_json) as progress:
         report = run(
-            folder, change, days=days, people=people, seed=seed, retrain_days=retrain_days, html=html,
-            progress=progress,
+            folder, change, days=days, people=people, seed=seed, retrain_days=retrain_days, offline=offline,
+            html=html, progress=progress,
         )  # fmt: skip
     print_report(report, as_json=as_json)
 

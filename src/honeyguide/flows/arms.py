@@ -170,7 +170,7 @@ class Arm:
         arm = cls(name or ("present" if changed is None else "changed"), copy, clock, changed)
         if changed is not None and changed.needs_build:
             configure(copy, changed.config.model_dump(mode="json", exclude_unset=True))
-            build(copy)
+            build(copy.root)
         return arm
 
     def beside(self, layout: Layout, place: Path, changed: Changed) -> Arm:
@@ -210,7 +210,7 @@ class Arm:
 
     def retrain(self) -> None:
         """A new build of all that came; put in service when the arm is opened again."""
-        report = build(self.layout)
+        report = build(self.layout.root)
         self.builds.append(report["build_id"])
 
 

@@ -170,8 +170,10 @@ class Changed:
 
 
 def _built(config: WorkspaceConfig) -> str:
-    """What of a configuration a build depends on."""
-    return fingerprint({key: value for key, value in config.model_dump(mode="json").items() if key not in _SERVED})
+    """What of a configuration a build depends on; a build decides which of the heads that rank are good enough."""
+    made = {key: value for key, value in config.model_dump(mode="json").items() if key not in _SERVED}
+    home = config.surfaces.get("home")
+    return fingerprint([made, sorted(home.slate.utility.rank_weights) if home is not None else []])
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,5 +181,5 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         inside = made.get(key)
         nested = isinstance(value, Mapping) and isinstance(inside, Mapping) and key not in _WHOLE
-        made[key] = _merged(inside, value) if nested else value
+        made[key] = _merged(dict(inside or {}), value) if nested else value
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from honeyguide.contracts import F32, F64, CatalogView, EventLog, Pool
+from honeyguide.contracts import F32, F64, CatalogView, EventLog, LogRecord, Pool
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
@@ -39,14 +40,14 @@ from honeyguide.retrieval.lexical import LexicalSource
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS
 from honeyguide.schema.vocabulary import Vocabulary
-from honeyguide.schema.wire import Item
+from honeyguide.schema.wire import EventIn, Item
 from honeyguide.serving.record import ERASE, EVENT, ITEM, decode_events
 from honeyguide.slate.compose import Composer, SlateConfig, SlateResult
 from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
 from honeyguide.understanding.suggest import Suggester
 
-__all__ = ["Facts", "Live", "Surface", "Watch", "load_manifest"]
+__all__ = ["Facts", "Live", "Own", "Surface", "Watch", "load_manifest"]
 
 _PAGE = 20_000
 SHOWN_PEOPLE = 4
@@ -91,24 +92,36 @@ class Facts:
     all_people: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Events that this process wrote: their records follow the offset `after`, in the log, one by one."""
+
+    after: int
+    events: list[EventIn]
+    records: list[LogRecord]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
 class Live:
     """A build with the events and items that came after it. Not thread-safe: one event loop, or one caller, owns it."""
 
     def __init__(
         self, layout: Layout, log: EventLog | None, *, clock: Callable[[], int] | None = None,
-        config: Callable[[WorkspaceConfig], WorkspaceConfig] | None = None,
+        config: Callable[[WorkspaceConfig], WorkspaceConfig] | None = None, build_id: str | None = None,
     ) -> None:  # fmt: skip
         """clock: microseconds, where the present is not the workspace's own (a simulation, a replay). config: makes the
         policy to serve of the one that the build was configured with; its sources, heads and features must be those of
-        the build."""
+        the build. build_id: which build, if not the one in service."""
         self.layout, self.log, self._clock = layout, log, clock
-        self.manifest = manifest = load_manifest(layout)
+        self.manifest = manifest = load_manifest(layout, build_id)
         # A build is served as it was configured: what is changed in honeyguide.toml counts from the next build on.
         built = WorkspaceConfig.of_build(manifest.config)
-        self.config = config = built if config is None else config(built)
+        self.config = built if config is None else config(built)
         self.watch: Watch | None = None
         self.build_id = manifest.build_id
-        self.policy_version = config.policy_version(self.build_id)
+        self.policy_version = self.config.policy_version(self.build_id)
         folders = {name: layout.root / place for name, place in manifest.folders.items()}
         gone = [name for name, folder in folders.items() if not folder.is_dir()]
         if gone:
@@ -120,7 +133,7 @@ class Live:
         self.users = Vocabulary.load(folders["catalog"] / "users.json")
         self.segments = _load_segments(folders["catalog"])
         features = FeatureSet.from_config(manifest.features)
-        sources = {source.name: source for source in load_sources(config.sources, folders)}
+        sources = {source.name: source for source in load_sources(self.config.sources, folders)}
         blend = load_blend(sources, BlendConfig.model_validate(manifest.blend))
         on = any(report["on"] for report in manifest.reports)
         vectors = folders["vectors"] / "vectors.npy"
@@ -144,10 +157,10 @@ class Live:
         self._actions = {name: code for code, name in enumerate(self.online.actions)}
         # By action code (the last is any other action): values up to this are no reason to give, see `answer.because`.
         self.blamed_up_to = np.full(len(self._actions) + 1, -np.inf, np.float32)
-        for head in config.heads:
+        for head in self.config.heads:
             if head.max_value is not None and head.min_value is None and head.action in self._actions:
                 self.blamed_up_to[self._actions[head.action]] = head.max_value
-        self.had = config.had_by_code(self.online.actions)
+        self.had = self.config.had_by_code(self.online.actions)
         self.applied = manifest.log_offset
         self._use_catalog(catalog)
         with layout.compacting(shared=True):
@@ -165,21 +178,35 @@ class Live:
             return self._clock()
         return time.time_ns() // 1000 - int(self.config.clock.offset_s * 1e6)
 
-    def catch_up(self) -> None:
+    def catch_up(self, own: deque[Own] | None = None) -> None:
         """Apply what the log has brought since the last call; costs a microsecond when there is nothing.
 
-        Raises TrimmedError if that is in the tables by now: then load the build anew.
+        own: batches that this process wrote and has at hand, in the order of their offsets; they are not read again.
+        Raises TrimmedError if something of it is in the tables by now: then load the build anew.
         """
         if self.log is None or self.log.head() <= self.applied:
             return
-        while True:
+        mine: list[Own] = []
+        at = self.applied
+        while own and own[0].after <= at:  # further on, another process wrote in between
+            one = own.popleft()
+            if one.after == at:  # else it was read from the log already
+                mine.append(one)
+                at += len(one)
+        if mine:
+            self._apply_own(mine)
+            self.applied = at
+        while self.log.head() > self.applied:
             page = self.log.read(self.applied, _PAGE)
             if not page:
                 return
-            self._apply_items([record.payload for _, record in page if record.kind == ITEM])
-            self._apply_events([record.payload for _, record in page if record.kind == EVENT])
-            gone = [record.payload.decode() for _, record in page if record.kind == ERASE]
-            if gone:
+            kinds: dict[str, list[bytes]] = {}
+            for _, record in page:
+                kinds.setdefault(record.kind, []).append(record.payload)
+            self._apply_items(kinds.get(ITEM, []))
+            self._apply_events(kinds.get(EVENT, []))
+            if ERASE in kinds:
+                gone = [payload.decode() for payload in kinds[ERASE]]
                 self.forget(Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone))
             self.applied = page[-1][0]
 
@@ -212,6 +239,16 @@ class Live:
             self._apply(users, items, actions, values, rows[c.HAPPENED_AT].cast("int64").to_pylist())
         self.applied = tables.offset(EVENTS.name, self.log.id)
 
+    def _apply_own(self, batches: list[Own]) -> None:
+        events = [event for batch in batches for event in batch.events]
+        self._apply(
+            [event.user_id for event in events],
+            [event.item_id for event in events],
+            [event.action for event in events],
+            [event.value for event in events],
+            [record.at for batch in batches for record in batch.records],
+        )
+
     def _apply_events(self, payloads: list[bytes]) -> None:
         rows = decode_events(payloads)
         self._apply(
@@ -228,10 +265,11 @@ class Live:
         if not users:
             return
         item = self.catalog.items.rows(items)
-        user = np.array([self.users.add(user_id) for user_id in users], np.int32)
-        action = np.array([self._actions.get(name, -1) for name in actions], np.int16)
-        value = np.array([np.nan if given is None else given for given in values], np.float32)
-        weight = np.array([self.config.actions.get(name, 0.0) for name in actions], np.float32)
+        user = self.users.add_many(users)
+        code, strength = self._actions.get, self.config.actions.get
+        action = np.array([code(name, -1) for name in actions], np.int16)
+        weight = np.array([strength(name, 0.0) for name in actions], np.float32)
+        value = np.array(values, np.float32)  # None becomes nan
         at = np.array(ats, np.int64)
         known = item >= 0
         if not known.all():

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from honeyguide.contracts import F64, I32, Pool, Ragged
-from honeyguide.evaluation.metrics import nDCG
 from honeyguide.evaluation.replay.estimators import Valued
 from honeyguide.evaluation.replay.log import DecisionLog, Facts
 from honeyguide.evaluation.replay.policy import Target
@@ -19,7 +18,7 @@ from honeyguide.flows.arms import Arm
 from honeyguide.flows.live import Live, Surface
 from honeyguide.flows.pipeline import Composers
 from honeyguide.kernels import world as k
-from honeyguide.kernels.intervals import ratio_intervals
+from honeyguide.serving.deadline import Deadline
 from honeyguide.slate.compose import Odds, SlateResult
 from honeyguide.world.audience import Audience
 from honeyguide.world.world import Looked
@@ -29,7 +28,7 @@ __all__ = ["DEPTHS", "REWARDS", "Shadow", "Told"]
 DEPTHS = (1, 2, 3, 6, 12)
 """First slots that are valued by themselves where a whole list cannot be: what stands below changes nothing above."""
 REWARDS = {"clicks": k.CLICKED, "purchases": k.BOUGHT, "saves": k.SAVED}
-TOP = 10
+_PATIENCE_MS = 60_000.0
 _DRAWS = 2
 """Lists that are drawn of a policy that explores, to know its truth."""
 
@@ -46,8 +45,6 @@ class Told:
     others: list[F64]  # per other policy (pairs,) its chances of what `odds` holds
     elsewhere: list[F64]  # per other policy (m,) its chance of anything else
     truth: F64  # (policies, depths, 3) expected clicks, purchases, joy; the first is the list as shown
-    at_us: int
-    tops: list[I32] | None  # of a home list per policy (the first is the one that showed it): its best, unexplored
     did: Any = None  # (m,) bits of `kernels.world`
 
 
@@ -66,7 +63,7 @@ class Shadow:
         """Begin to watch (again, after another build was loaded)."""
         self._arms, self._audience, self._base = list(others), audience, first.live
         self._lives: list[Live | None] = []
-        self._composers: dict[tuple[int, str, bool], tuple[object, Composers]] = {}
+        self._composers: dict[tuple[int, str], tuple[object, Composers]] = {}
         for arm in others:
             same = arm.layout is first.layout and _only_slates(first.live, arm)
             self._lives.append(None if same else arm.live)
@@ -89,24 +86,18 @@ class Shadow:
         truth = np.zeros((1 + len(self._arms), len(DEPTHS), 3))
         truth[0] = self._truth(visit, at, slate.rows)
         others, elsewhere = [], []
-        home = surface.config.kind == "home"
-        best: dict[str, Any] = {**given, "k": TOP, "request_id": ask.request_id}
-        tops = [self._plain(-1, surface).of(ask.kind).compose(
-            pool.items[0], scores=scores, blend=pool.blend[0], seen=ask.seen, **best
-        ).rows] if home else None  # fmt: skip
         for n, live in enumerate(self._lives):
-            kind, their = ask.kind, surface
             if live is None:
-                composer, seen = self._composer(n, surface).of(kind), ask.seen
+                composer, seen = self._composer(n, surface).of(ask.kind), ask.seen
                 items, blend, heads = pool.items[0], pool.blend[0], scores
             else:
                 live.catch_up()
                 their = live.surfaces[ask.request.surface]
                 asked = answer.resolve(live, their, ask.request)
                 found = answer.retrieve(live, their, asked)
-                heads = answer.rank(live, their, asked, found, _Unhurried())
-                kind, seen, items, blend = asked.kind, asked.seen, found.items[0], found.blend[0]
-                composer = their.composers.of(kind)
+                heads = answer.rank(live, their, asked, found, Deadline(_PATIENCE_MS))
+                seen, items, blend = asked.seen, found.items[0], found.blend[0]
+                composer = their.composers.of(asked.kind)
             odds = composer.odds(items, slate.rows, scores=heads, blend=blend, seen=seen, **given)
             chance, rest = _aligned(own, odds)
             others.append(chance)
@@ -117,11 +108,8 @@ class Shadow:
                     items, scores=heads, blend=blend, seen=seen, request_id=f"{ask.request_id}~{n}~{draw}", **given
                 )
                 truth[1 + n] += self._truth(visit, at, drawn.rows) / draws
-            if tops is not None:
-                plain = self._plain(n, their).of(kind)
-                tops.append(plain.compose(items, scores=heads, blend=blend, seen=seen, **best).rows)
         self._waiting[ask.request_id] = Told(
-            ask.request_id, visit.user, slate.rows, slate.propensity, own, others, elsewhere, truth, at, tops
+            ask.request_id, visit.user, slate.rows, slate.propensity, own, others, elsewhere, truth
         )
 
     def seen(self, request_id: str, looked: Looked) -> None:
@@ -145,21 +133,16 @@ class Shadow:
         """DEPTHS, the last of which is the whole list."""
         return (*DEPTHS[:-1], self.slots)
 
-    def _composer(self, n: int, surface: Surface, *, explore: bool = True) -> Composers:
-        """Of a policy that shares the scores of the one that answers (-1: that one itself)."""
-        live = self._base if n < 0 else self._lives[n] or self._base
-        key = (n, surface.name, explore)
+    def _composer(self, n: int, surface: Surface) -> Composers:
+        """Of a policy that shares the scores of the one that answers."""
+        key, base = (n, surface.name), self._base
         kept = self._composers.get(key)
-        if kept is None or kept[0] is not live.catalog:
-            known = frozenset(head.name for head in live.config.heads)
-            shares = n >= 0 and self._lives[n] is None
-            config = self._arms[n].policy(live.config).surfaces[surface.name] if shares else surface.config
-            kept = (live.catalog, live.pipeline.composers(config, known, live.catalog, explore=explore))
+        if kept is None or kept[0] is not base.catalog:
+            known = frozenset(head.name for head in base.config.heads)
+            config = self._arms[n].policy(base.config).surfaces[surface.name]
+            kept = (base.catalog, base.pipeline.composers(config, known, base.catalog))
             self._composers[key] = kept
         return kept[1]
-
-    def _plain(self, n: int, surface: Surface) -> Composers:
-        return self._composer(n, surface, explore=False)
 
     # --------------------------------------------------------------------------------------------------- valuing
 
@@ -169,36 +152,6 @@ class Shadow:
         target = Target("changed", chances, rest)
         config = SlateConfig(estimators=("rips", "sips"), reward_range=(0.0, 1.0), level=level)
         return evaluate_slates(log, target, config)
-
-    def offline(self, other: int) -> dict[str, Any]:
-        """nDCG@10 of the policies' own lists (unexplored) about what their people opened within a day, as a log tells
-        it: what a test on held-out clicks would say. By person, 95 %."""
-        opened: dict[int, list[tuple[int, int]]] = {}
-        for told in self.lists:
-            for row in told.shown[(told.did & k.CLICKED) > 0].tolist():
-                opened.setdefault(told.user, []).append((told.at_us, row))
-        asked, relevant, user = [], [], []
-        for told in self.lists:
-            if told.tops is None:
-                continue
-            later = {row for at, row in opened.get(told.user, ()) if told.at_us <= at < told.at_us + k.DAY_US}
-            if later:
-                asked.append([_padded(told.tops[0]), _padded(told.tops[1 + other])])
-                relevant.append(sorted(later))
-                user.append(told.user)
-        if not asked:
-            return {"present": None, "changed": None, "difference": None, "low": None, "high": None, "n": 0}
-        lists = np.array(asked, np.int32)
-        values = [nDCG(TOP).per_query(np.ascontiguousarray(lists[:, n]), Ragged.of(relevant)) for n in range(2)]
-        who = np.asarray(user, np.int64)
-        sums = np.stack([np.bincount(who, one) for one in (values[0], values[1], values[1] - values[0])], axis=1)
-        counts = np.repeat(np.bincount(who).astype(np.float64)[:, None], 3, axis=1)
-        found = ratio_intervals(sums, counts, None)
-        return {
-            "present": float(found.estimate[0]), "changed": float(found.estimate[1]),
-            "difference": float(found.estimate[2]), "low": float(found.low[2]), "high": float(found.high[2]),
-            "n": len(asked),
-        }  # fmt: skip
 
     def truth(self, policy: int, depth: int | None = None) -> F64:
         """(3,) mean over the lists of the clicks, purchases and joy to be expected; policy 0 is the list as shown."""
@@ -250,20 +203,6 @@ class Shadow:
             notes=(),
         )
         return log, p1, np.where(rest > 1e-9, rest, 0.0)
-
-
-def _padded(rows: I32) -> list[int]:
-    return [*rows[:TOP].tolist(), *[-1] * (TOP - len(rows))]
-
-
-class _Unhurried:
-    """A deadline that never comes: nobody waits for what is only compared."""
-
-    def check(self, stage: str) -> None:
-        """Nothing."""
-
-    def note(self, stage: str) -> None:
-        """Nothing."""
 
 
 def _aligned(own: Odds, other: Odds) -> tuple[F64, F64]:

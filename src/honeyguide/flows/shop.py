@@ -149,15 +149,12 @@ def _events(did: np.ndarray, config: WorldConfig) -> pa.Table:
     """What people did, an event per action, in order of time."""
     import pyarrow as pa
 
-    rows, actions = [], []
-    for bit, action in ACTIONS:
-        found = np.flatnonzero(did["did"] & bit)
-        rows.append(found)
-        actions += [action] * len(found)
+    rows = [np.flatnonzero(did["did"] & bit) for bit, _ in ACTIONS]
+    names = [name for found, (_, name) in zip(rows, ACTIONS, strict=True) for _ in range(len(found))]
     index = np.concatenate(rows)
     order = np.lexsort((np.arange(len(index)), did["at"][index]))
     one = did[index[order]]
-    action = [actions[place] for place in order.tolist()]
+    action = [names[place] for place in order.tolist()]
     requests = _request_ids(config.seed, one)
     columns: dict[str, Any] = {
         c.EVENT_ID: [f"{request}-{p}-{a}" for request, p, a in zip(
@@ -193,6 +190,7 @@ def _impressions(shown: Lists, config: WorldConfig) -> pa.Table:
         c.HAPPENED_AT: pa.array(head["at"], pa.timestamp("us", tz="UTC")),
         c.POLICY_VERSION: [BUILT_IN] * n,
         c.BUILD_ID: [BUILT_IN] * n,
+        c.SEEDS: [None if item < 0 else [f"i{item}"] for item in head["about"].tolist()],
         c.SHOWN_ITEMS: pa.ListArray.from_arrays(ends, ids),
         c.SHOWN_PROPENSITIES: pa.ListArray.from_arrays(ends, pa.array(odds[there])),
         c.LIST_PROPENSITY: np.where(there, odds, 1.0).prod(1),

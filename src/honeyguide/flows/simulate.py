@@ -16,8 +16,9 @@ import numpy as np
 from honeyguide.contracts import F64, BoolArray, Progress
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import DataError, RequestError
-from honeyguide.flows.arms import room_for, scratch
+from honeyguide.flows.arms import configure, copied, drop_log, room_for, scratch
 from honeyguide.flows.changes import Change, Changed
+from honeyguide.flows.evaluate import LAST_BUILD, evaluate
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.loop import Lived, Stage, assigned, live_through
 from honeyguide.flows.shadow import DEPTHS, Shadow
@@ -39,18 +40,20 @@ COUNTED = {"clicks": "clicks", "purchases": "purchases"}
 """What of SHORT can be counted in a log, and so measured: nobody logs joy."""
 _DEEDS = {"visits": "visits", "clicks": "clicks", "purchases": "purchases", "hides": "hides"}
 MOST_DAYS = 3_650
+OFFLINE = ("nDCG@10", "all")
 SHADOWED = 30_000
 """Lists at most that are valued off-policy: the first ones."""
 
 
 def simulate(
     folder: Path, change: Path | Change, *, days: float = 28.0, people: int | None = None, seed: int = 0,
-    retrain_days: float = 7.0, html: Path | None = None, progress: Progress | None = None,
+    retrain_days: float = 7.0, offline: bool = False, html: Path | None = None, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What a change would do: `predicted` off-policy, `measured` by an A/B test in the world, and the `truth`.
 
     folder: a workspace with a build. days: that people live on with it. people: take part at most. retrain_days: both
-    policies get a new build as often (0: never). Nothing of the workspace is changed. Returns the report as plain data.
+    policies get a new build as often (0: never). offline: judge both on held-out events too, as `evaluate` does.
+    Nothing of the workspace is changed. Returns the report as plain data.
     """
     if not 0 < days <= MOST_DAYS:
         raise RequestError(expected=f"days above 0, {MOST_DAYS:,} at most", got=f"{days:g}", do="Give another --days.")
@@ -79,6 +82,7 @@ def simulate(
         other = live_through(
             stage, place / "changed", changed=changed, changes=wanted.world, what="changed policy", **common
         )
+        judged = _judged(layout, changed, place / "judged", progress) if offline else []
     if not len(present.diary):
         raise DataError(
             expected="visits in the time simulated",
@@ -94,7 +98,7 @@ def simulate(
             "fit_distance": stage.fit.fit_distance, "figures": stage.fit.report()
         },
         "needs_build": changed.needs_build,
-        "offline": shadow.offline(0), "short": outcomes.short(), "partial": outcomes.partial(), "long": outcomes.long(),
+        "offline": judged, "short": outcomes.short(), "partial": outcomes.partial(), "long": outcomes.long(),
         "daily": {"present": _daily(present.diary, days), "changed": _daily(other.diary, days)},
         "lists": {"present": len(present.diary), "test": len(test.diary), "changed": len(other.diary)},
         "builds": {"present": len(present.builds), "test": len(test.builds), "changed": len(other.builds)},
@@ -107,6 +111,24 @@ def simulate(
 
         write_page(report, html)
     return report
+
+
+def _judged(layout: Layout, changed: Changed, place: Path, progress: Progress | None) -> list[dict[str, Any]]:
+    """nDCG@10 of both configurations on held-out events: what a test without a world would say."""
+    copy = copied(layout, place, changed.build_id)
+    try:
+        configure(copy, changed.config.model_dump(mode="json", exclude_unset=True))
+        report = evaluate(copy.root, progress=progress)
+    finally:
+        drop_log(copy)
+    of = {(r["protocol"], r["system"]): r for r in report["rows"] if (r["metric"], r["segment"]) == OFFLINE}
+    return [
+        {"protocol": row["protocol"], "present": of[row["protocol"], LAST_BUILD]["estimate"],
+         "changed": of[row["protocol"], "home"]["estimate"], "difference": row["estimate"], "low": row["low"],
+         "high": row["high"]}
+        for row in report["differences"]
+        if (row["metric"], row["segment"]) == OFFLINE and row["baseline"] == LAST_BUILD
+    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ outcomes
@@ -177,8 +199,8 @@ class _Outcomes:
         diary, n = self.test.diary, len(self.split)
         listed = _made(diary)
         user = np.asarray(diary.user, np.int64)[listed]
-        sums = np.bincount(user, diary.column(name)[listed], n)
-        lists = np.bincount(user, minlength=n).astype(np.float64)
+        sums: F64 = np.bincount(user, diary.column(name)[listed], n).astype(np.float64)
+        lists: F64 = np.bincount(user, minlength=n).astype(np.float64)
         arms = [ratio_intervals(sums[arm], lists[arm], None) for arm in (~self.split, self.split)]
         return _compared(arms[0], arms[1])
 
@@ -209,7 +231,7 @@ def _compared(present: Intervals, changed: Intervals) -> dict[str, Any]:
     """Two independent arms: their figures, and the difference with its 95 % interval."""
     a, b = float(present.estimate[0]), float(changed.estimate[0])
     width = [(float(one.high[0]) - float(one.low[0])) / (2 * 1.959964) for one in (present, changed)]
-    found = normal_interval(np.array([b - a]), np.array([np.hypot(*width)]))
+    found = normal_interval(np.array([b - a]), np.array([np.hypot(width[0], width[1])]))
     return {
         "present": _number(a), "changed": _number(b), "difference": _number(b - a), "low": _number(float(found.low[0])),
         "high": _number(float(found.high[0])),
@@ -298,12 +320,10 @@ def _says(report: Mapping[str, Any]) -> list[str]:
             f"{predicted['high']:.4f}; logged {predicted['logged']:.4f}; true at the same moments "
             f"{clicks['same_moments']['changed']:.4f}."
         )
-    offline = report["offline"]
-    if offline["difference"] is not None:
+    for row in report["offline"][:1]:
         said.insert(0, (
-            f"Offline: nDCG@10 {offline['present']:.4f} before, {offline['changed']:.4f} after "
-            f"({_signed(offline['difference'])}, from {_signed(offline['low'])} to {_signed(offline['high'])}), about "
-            "what people opened within a day."
+            f"Offline: nDCG@10 {row['present']:.4f} before, {row['changed']:.4f} after ({_signed(row['difference'])}, "
+            f"from {_signed(row['low'])} to {_signed(row['high'])}) on held-out events."
         ))  # fmt: skip
     measured, truth = clicks["measured"], clicks["truth"]
     said.append(

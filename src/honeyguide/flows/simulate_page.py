@@ -152,15 +152,11 @@ def _long_chart(rows: Sequence[Mapping[str, Any]]) -> Markup:
     drawn = []
     for row in rows:
         for tone, (name, found) in enumerate((("measured", row["measured"]), ("true", row["truth"]))):
-            base = None if found is None else found["present"]
-            if base is None or base <= 1e-12 or found["difference"] is None:
+            if found is None or not found["present"] or found["present"] <= 1e-12 or found["difference"] is None:
                 continue
-            ends = [None if found.get(end) is None else 100 * found[end] / base for end in ("low", "high")]
-            drawn.append(
-                Interval(
-                    f"{row['outcome']}, {name}", 100 * found["difference"] / base, *ends, tone=2 if not tone else 5
-                )
-            )
+            base = found["present"] / 100
+            low, high = (None if found[end] is None else found[end] / base for end in ("low", "high"))
+            drawn.append(Interval(f"{row['outcome']}, {name}", found["difference"] / base, low, high, 5 if tone else 2))
     return interval_chart(drawn, label="Differences over the whole time, percent of the present policy's figure")
 
 

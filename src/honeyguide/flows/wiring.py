@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,7 +23,7 @@ from honeyguide.flows.compactor import Compactor
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.live import Live
+from honeyguide.flows.live import Live, Own
 from honeyguide.flows.quality import Quality
 from honeyguide.schema.wire import (
     Answer,
@@ -36,11 +37,13 @@ from honeyguide.schema.wire import (
 )
 from honeyguide.serving.record import event_records, impression_record, item_record
 
-__all__ = ["Desk", "open_desk"]
+__all__ = ["Desk", "open_desk", "warmed"]
 
 _logger = structlog.get_logger("honeyguide.wiring")
 LOOK_EVERY_S = 0.5
 """How often a running process looks whether another build was put in service."""
+MOST_WAITING = 2_000
+"""Events that a process lets wait for the next request, or the next second; applying so many takes 5 ms."""
 
 
 class Desk:
@@ -56,8 +59,9 @@ class Desk:
         """make: loads the build in service, where that is not served as it was built (see `Live`)."""
         self._layout, self._log, self._impressions, self._make = layout, log, impressions, make
         self._forgotten = Snapshots(layout.tables).forgotten
-        self._live = _warm(make(layout, log))
+        self._live = warmed(make(layout, log))
         self._retired = ""
+        self._own: deque[Own] = deque()
         self._quality = Quality(layout)
         self._next: Live | None = None
         self._refused = ""
@@ -98,23 +102,35 @@ class Desk:
 
     def record(self, batch: EventsRequest) -> Future[EventsAnswer]:
         """Log events; resolves when they are on disk, and so seen by the next answer of any process."""
-        live = self._current()
+        live = self._recording()
         records, refused = event_records(batch, live.now_us(), refuse=self._at_the_door(live, batch))
-        return self._appended(records, lambda done: EventsAnswer(
-            len(records) - len(done.duplicates), len(done.duplicates), refused
-        ))  # fmt: skip
+        out = {one.index for one in refused}
+        events = [event for i, event in enumerate(batch.events) if i not in out] if out else batch.events
+
+        def then(done: Appended) -> EventsAnswer:
+            # Its own events a process need not read again.
+            if done.after >= 0 and done.duplicates:
+                old = set(done.duplicates)
+                fresh = [i for i in range(len(records)) if i not in old]
+                self._own.append(Own(done.after, [events[i] for i in fresh], [records[i] for i in fresh]))
+            elif done.after >= 0:
+                self._own.append(Own(done.after, events, records))
+            return EventsAnswer(len(records) - len(done.duplicates), len(done.duplicates), refused)
+
+        return self._appended(records, then)
 
     def _at_the_door(self, live: Live, batch: EventsRequest) -> dict[int, tuple[str, str]]:
         """Events, by their place, that enter no log whatever else they hold: of unknown items, of people erased."""
-        events = batch.events
-        items, people = live.catalog.items, live.users
-        refuse = {
-            i: ("unknown_item", f"{event.item_id!r} is not in the catalog")
-            for i, event in enumerate(events)
-            if event.item_id not in items
-        }
+        events, refuse = batch.events, {}
+        strange = live.catalog.items.unknown([event.item_id for event in events])
+        if strange:
+            live = self._current()  # an item may have come a moment ago
+            for i in strange:
+                if events[i].item_id not in live.catalog.items:
+                    refuse[i] = ("unknown_item", f"{events[i].item_id!r} is not in the catalog")
         if self._forgotten:
-            gone = self._forgotten.among({event.user_id for event in events if event.user_id not in people})
+            people = [event.user_id for event in events]
+            gone = self._forgotten.among({people[i] for i in live.users.unknown(people)})
             if gone:
                 said = "this person was erased; `honeyguide forget --allow-return` lets them come back"
                 refuse |= {i: ("forgotten", said) for i, event in enumerate(events) if event.user_id in gone}
@@ -168,8 +184,9 @@ class Desk:
         return Health(True, live.build_id, self._refused or f"{len(live.catalog):,} items, {len(live.users):,} people")
 
     def tick(self) -> None:
-        """Once a second: what came is applied, and who was erased is dropped, though nobody asks."""
-        self._current()
+        """Once a second: what came is applied, windows move on and who was erased is dropped, though nobody asks."""
+        live = self._current()
+        live.online.advance(live.now_us())
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline per surface."""
@@ -210,12 +227,18 @@ class Desk:
 
     # ----------------------------------------------------------------------------------------------- new builds
 
+    def _recording(self) -> Live:
+        """What an event is judged by: not the newest state, unless so much waits that a request would feel it."""
+        if self._next is None and self._log is not None and self._log.head() - self._live.applied < MOST_WAITING:
+            return self._live
+        return self._current()
+
     def _current(self) -> Live:
         fresh = self._next
         if fresh is not None:
             self._live, self._next = fresh, None
         try:
-            self._live.catch_up()
+            self._live.catch_up(self._own)
         except TrimmedError:
             self._overtaken()
         return self._live
@@ -249,7 +272,7 @@ class Desk:
                 return
             self._retired = self._layout.why_retired(self._live.build_id)
             if self._layout.current_build() != self._live.build_id:
-                self._next = _warm(self._make(self._layout, self._log))
+                self._next = warmed(self._make(self._layout, self._log))
                 self._refused = self._retired = ""
                 _logger.info("a new build is in service", build=self._next.build_id)
         except HoneyguideError as error:
@@ -259,7 +282,7 @@ class Desk:
                 _logger.error("the new build cannot be loaded", reason=self._refused)
 
 
-def _warm(live: Live) -> Live:
+def warmed(live: Live) -> Live:
     """Ask every surface once, so that no person waits for a compiler or a cold page."""
     somebody = live.users.id(0) if len(live.users) else None
     something = live.catalog.items.id(0) if len(live.catalog) else "nothing"

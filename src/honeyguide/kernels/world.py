@@ -43,9 +43,13 @@ EVENT = np.dtype(
 )  # fmt: skip
 """What `live` writes: a slot that was looked at."""
 LIST = np.dtype(
-    [("at", np.int64), ("user", np.int32), ("visit", np.int32), ("page", np.int16), ("surface", np.uint8)], align=True
-)
-"""What `live` writes of a list that was shown, beside its items and their propensities."""
+    [
+        ("at", np.int64), ("user", np.int32), ("visit", np.int32), ("about", np.int32), ("page", np.int16),
+        ("surface", np.uint8),
+    ], align=True,
+)  # fmt: skip
+"""What `live` writes of a list that was shown, beside its items and their propensities; `about`: the item whose page it
+was, -1 none."""
 
 # Streams of chance: one purpose each.
 _MOOD, _OCCASION, _LEAF, _LOOK, _CLICK, _STAY, _SAVE, _BUY, _HIDE, _GAP, _QUIT, _MORE, _SHOW, _EAGER = range(14)
@@ -430,7 +434,7 @@ def live(
     for u in who:
         now = minds.due[u]
         mood, leaf, occasion = arrive(minds, nature, leaves, u, now)
-        went, page, surface, about = 0.0, 0, 0, last[u]
+        went, page, surface, about, item = 0.0, 0, 0, last[u], -1
         while True:
             _list(nature, order, mass, start, wish, u, minds.visit[u], page, about, shown, drawn)
             truth[:] = 0.0
@@ -438,6 +442,7 @@ def live(
             if len(lists):
                 head = lists[told]
                 head.at, head.user, head.visit, head.page, head.surface = at, u, minds.visit[u], page, surface
+                head.about = item
                 listed[told], odds[told] = shown, drawn
                 told += 1
             went += browse(
@@ -466,7 +471,7 @@ def live(
             if page == MOST_PAGES or not stay(minds, nature, u, page, more):
                 break
             on_page = opened >= 0 and turns(minds, nature, u, page, item_page)
-            surface, about = (2, goods.leaf[opened]) if on_page else (0, last[u])
+            surface, about, item = (2, goods.leaf[opened], opened) if on_page else (0, last[u], -1)
         tally[u, 0] += 1
         leave(minds, nature, u, now, went, pulse, busy)
     return written

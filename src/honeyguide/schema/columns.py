@@ -153,6 +153,7 @@ DROPPED_BY = Column("dropped_by", "string", "The rule that removed the item, if 
 POLICY_VERSION = Column("policy_version", "string", "The policy (configuration and build) that answered.")
 BUILD_ID = Column("build_id", "string", "The build in service.")
 SHOWN_ITEMS = Column("shown_items", "list<string>", "The list as shown, first slot first.")
+SEEDS = Column("seeds", "list<string>", "The item whose page it was, or the items of the board.", nullable=True)
 SHOWN_PROPENSITIES = Column(
     "shown_propensities", "list<float64>", "One conditional propensity per slot.", unit="probability"
 )

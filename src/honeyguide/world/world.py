@@ -288,7 +288,8 @@ class World:
         )  # fmt: skip
         if lists is not None:
             made_lists = int(np.count_nonzero(told.head["at"]))
-            lists.append(Lists(*(part[:made_lists].copy() for part in (told.head, told.items, told.odds))))
+            head, items, odds = told.head[:made_lists], told.items[:made_lists], told.odds[:made_lists]
+            lists.append(Lists(head.copy(), items.copy(), odds.copy()))
         made = events[:n].copy()
         np.add.at(self.opened, made["item"][(made["did"] & k.CLICKED) > 0], 1.0)
         self._sold_day[self.goods.seller[made["item"][(made["did"] & k.BOUGHT) > 0]]] = self._day
