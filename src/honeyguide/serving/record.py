@@ -94,6 +94,8 @@ def impression_record(
         row[c.EXPERIMENT] = experiment
     if isinstance(request, SearchRequest):
         row[c.QUERY] = request.query
+    elif request.item_id is not None or request.board_items:
+        row[c.SEEDS] = [request.item_id] if request.item_id is not None else request.board_items
     if request.context:
         row[c.CONTEXT] = _text(request.context)
     if answer.fallback is not None:
