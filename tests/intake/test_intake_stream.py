@@ -120,6 +120,23 @@ def test_a_stray_quote_costs_its_line_and_no_other(tiny, tmp_path):
     assert len(set(numbers)) == len(numbers) == raw.rows_in
 
 
+@pytest.mark.parametrize(
+    "text, cell, refused",
+    [
+        ('user;item;ts\n"a;b";i;1760000000\n', "a;b", []),
+        ("user::item::ts\n1\x1f::i::1760000000\n1::2\n", "1\x1f", ["1::2"]),
+        ('"us\ner",item,ts\nu,i,1760000000\n', "u", []),
+        ("user,item,ts\n" + "u,i,1760000000\n" * 700 + "n\0ul,i,1760000000\n", "u", []),
+    ],
+)
+def test_separators_inside_values(tmp_path, text, cell, refused):
+    (tmp_path / "e.csv").write_bytes(text.encode())
+    raw = read(tmp_path / "e.csv")
+    assert raw.table.column(0)[0].as_py() == cell
+    assert [line.raw for line in raw.refused] == refused
+    assert raw.rows_in == raw.table.num_rows + len(refused)
+
+
 def test_mixed_line_ends_control_bytes_and_other_encodings(engine, tiny, tmp_path):
     good = [f"u{n},i\x02,{AT + n},{'é' * (n % 3)}".encode() for n in range(60)]
     good[20] = b"M\xfcller,i,%d,x" % AT

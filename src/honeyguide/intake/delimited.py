@@ -371,8 +371,8 @@ def _delimiter(lines: list[str]) -> str:
 
 
 def _is_quoted(lines: list[str], delimiter: str) -> bool:
-    """Whether quotes wrap values: always in CSV; in TSV only if a cell begins and ends with one."""
-    if delimiter == ",":
+    """Whether quotes wrap values: always with , and ; and else only if a cell begins and ends with one."""
+    if delimiter in ",;":
         return True
     cells = [cell for line in lines for cell in line.split(delimiter) if cell.startswith('"')]
     return bool(cells) and any(len(cell) > 1 and cell.endswith('"') for cell in cells)
