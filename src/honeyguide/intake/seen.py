@@ -22,15 +22,16 @@ __all__ = ["Seen"]
 Mask = npt.NDArray[np.bool_]
 
 _FIRST_SLOTS = 1 << 18
-_FULL = 0.7
+_FULL = 0.75
+_AT_ONCE = 1 << 14  # what is looked up on disk stays mapped so long
 _IN_MEMORY_SLOTS = 1 << 26  # 512 MB; beyond, the slots lie in a file whose pages the system may take back
 _CHUNK = 1 << 20
 
 
 class Seen:
-    """An exact set of ids: 8 bytes for each slot (at most 70 % are full), and the ids in a file of `folder`.
+    """An exact set of ids: 8 bytes for each slot (at most 75 % are full), and the ids in a file of `folder`.
 
-    Two ids are compared byte by byte where 57 bits or so of their hashes agree. Use it in a `with` block.
+    Two ids are compared byte by byte where most bits of their hashes agree. Use it in a `with` block.
     """
 
     def __init__(self, folder: Path | None = None, expected: int = 0) -> None:
@@ -44,7 +45,7 @@ class Seen:
         self._slots: Any = np.zeros(0, np.uint64)
         self._bytes = 0
         self._count = 0
-        self._grow(min(expected, _IN_MEMORY_SLOTS // 2))
+        self._grow(min(expected + expected // 50, int(_IN_MEMORY_SLOTS * _FULL) - 1))
 
     def __len__(self) -> int:
         return self._count
@@ -61,12 +62,14 @@ class Seen:
         from honeyguide.kernels.cells import admit
 
         n = len(ids)
-        if n == 0:
-            return np.zeros(0, bool)
+        if n > _AT_ONCE:
+            starts = range(0, n, _AT_ONCE)
+            parts = [self.admit(ids.slice(at, _AT_ONCE), passing[at : at + _AT_ONCE]) for at in starts]
+            return np.concatenate(parts)
         if ids.null_count:
             passing = passing & ids.is_valid().to_numpy(zero_copy_only=False)
         if self._count + n > _FULL * len(self._slots):
-            self._grow(self._count + n)
+            self._grow(max(self._count + n, self._count * 3 // 2))
         ends, texts = self._on_disk()
         offsets, data = parts_of(ids)
         fresh, again = np.empty(n, np.int64), np.empty(n, bool)
@@ -93,9 +96,7 @@ class Seen:
     def _grow(self, needed: int) -> None:
         from honeyguide.kernels.cells import admit
 
-        size = max(len(self._slots), _FIRST_SLOTS)
-        while needed > _FULL * size:
-            size *= 2
+        size = max(_FIRST_SLOTS, int(needed / _FULL) + 1)
         self._slots = None  # the old ones go before the new ones come
         if size > _IN_MEMORY_SLOTS:
             self._slots = np.asarray(np.memmap(self._folder / f"slots{size}", np.uint64, "w+", shape=(size,)))

@@ -184,14 +184,10 @@ def admit(
 
     fresh: (n,) room for the rows of the new texts, which get the ordinals `first`, `first` + 1, ... in their order;
     again: (n,) which texts pass and came before. Text k of before is `texts[ends[k]:ends[k + 1]]`, looked at only where
-    hashes agree. slots: a power of two, open addressing; a slot holds 32 bits of a hash and an ordinal + 1 (0 = empty),
-    and its place tells some twenty-five bits more.
+    hashes agree. slots: fewer than 2**32, open addressing; a slot holds the lower half of a hash and an ordinal + 1 (0:
+    empty), and its place tells much of the upper half.
     """
-    bits = 0
-    while (1 << bits) < len(slots):
-        bits += 1
-    shift, mask = np.uint64(64 - bits), np.uint64(len(slots) - 1)
-    n = len(again)
+    n, room = len(again), np.uint64(len(slots))
     hashes = np.empty(n, np.uint64)
     for i in range(n):
         hashes[i] = _hash(data, offsets[i], offsets[i + 1])
@@ -202,7 +198,8 @@ def admit(
         if not passing[i]:
             continue
         h = hashes[i]
-        place = h >> shift
+        # The upper half of the hash, spread evenly over any number of slots (Lemire 2019).
+        place = (h >> np.uint64(32)) * room >> np.uint64(32)
         while True:
             slot = slots[np.int64(place)]
             if slot == np.uint64(0):
@@ -221,7 +218,9 @@ def admit(
                     again[i] = offsets[row + 1] - there == size and _same(data, at, data, there, size)
                 if again[i]:
                     break
-            place = (place + np.uint64(1)) & mask
+            place += np.uint64(1)
+            if place == room:
+                place = np.uint64(0)
     return count
 
 
