@@ -358,6 +358,7 @@ class Appended:
 
     head: int  # offset of the newest record
     duplicates: tuple[int, ...]  # indexes in the batch whose key was there already
+    after: int = field(default=-1, compare=False)  # the batch's new records follow this offset one by one; -1 unknown
 
 
 class EventLog(Protocol):

@@ -59,6 +59,7 @@ class Desk:
         """make: loads the build in service, where that is not served as it was built (see `Live`)."""
         self._layout, self._log, self._impressions, self._make = layout, log, impressions, make
         self._forgotten = Snapshots(layout.tables).forgotten
+        self._kept_out = bool(self._forgotten)
         self._live = warmed(make(layout, log))
         self._retired = ""
         self._own: deque[Own] = deque()
@@ -128,7 +129,7 @@ class Desk:
             for i in strange:
                 if events[i].item_id not in live.catalog.items:
                     refuse[i] = ("unknown_item", f"{events[i].item_id!r} is not in the catalog")
-        if self._forgotten:
+        if self._kept_out:
             people = [event.user_id for event in events]
             gone = self._forgotten.among({people[i] for i in live.users.unknown(people)})
             if gone:
@@ -137,7 +138,7 @@ class Desk:
         return refuse
 
     def _is_forgotten(self, live: Live, user_id: str) -> bool:
-        return user_id not in live.users and self._forgotten.date(user_id) is not None
+        return self._kept_out and user_id not in live.users and self._forgotten.date(user_id) is not None
 
     def item(self, item_id: str) -> Item:
         """One item of the catalog, as it is now."""
@@ -187,6 +188,7 @@ class Desk:
         """Once a second: what came is applied, windows move on and who was erased is dropped, though nobody asks."""
         live = self._current()
         live.online.advance(live.now_us())
+        self._kept_out = bool(self._forgotten)
 
     def pipeline(self) -> dict[str, Any]:
         """The pipeline per surface."""
@@ -266,6 +268,7 @@ class Desk:
     def _look(self) -> None:
         """Whether the build was retired, the log is to be compacted, or another build is in service."""
         try:
+            self._kept_out = bool(self._forgotten)
             if self._compactor is not None:
                 self._compactor.look()
             if self._next is not None:

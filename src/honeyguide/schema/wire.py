@@ -147,7 +147,7 @@ class SuggestAnswer(Struct):
     suggestions: list[Suggestion]
 
 
-class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One event as a client sends it. Without `event_id` the server makes one; then a retry is a second event."""
 
     user_id: Id

@@ -133,14 +133,31 @@ def event_records(
     refused: list[RefusedEvent] = []
     told = refuse or {}
     strict = not _clean(batch)
+    latest = now_us + _AHEAD_US
     for index, event in enumerate(batch.events):
         if index in told:
             refused.append(RefusedEvent(index, *told[index]))
             continue
+        event_id, value, at = event.event_id or time_key(), event.value, event.happened_at
         try:
-            records.append(_event_record(event, now_us, strict))
+            if strict:
+                _check_ids(event, event_id)
+            if value is not None and not math.isfinite(value):
+                raise _RefusedError("not_finite", f"{c.VALUE} is {value}")
+            # Seconds, as most clients send; everything else is looked at more closely.
+            if at.__class__ is float and _EARLIEST_US / _SECOND <= at <= latest / _SECOND:
+                at = round(at * _SECOND)
+            else:
+                at = now_us if at is None else _moment(at, now_us)
         except _RefusedError as error:
             refused.append(RefusedEvent(index, error.reason, error.detail))
+            continue
+        row = _EventRow(
+            event_id, event.user_id, event.item_id, event.action, at, at if at > now_us else now_us, value,
+            event.surface, event.request_id, event.session_id, event.position, event.query,
+            _text(event.context) if event.context else None,
+        )  # fmt: skip
+        records.append(LogRecord("ev:" + event_id, EVENT, at, event.user_id, _pack(row)))
     return records, refused
 
 
@@ -220,22 +237,6 @@ def _unreadable(table: Table, got: str) -> DataError:
 
 def _text(document: object) -> str:
     return _json(document).decode()
-
-
-def _event_record(event: EventIn, now_us: int, strict: bool) -> LogRecord:
-    event_id = event.event_id or time_key()
-    if strict:
-        _check_ids(event, event_id)
-    value = event.value
-    if value is not None and not math.isfinite(value):
-        raise _RefusedError("not_finite", f"{c.VALUE} is {value}")
-    at = now_us if event.happened_at is None else _moment(event.happened_at, now_us)
-    context = _text(event.context) if event.context else None
-    row = _EventRow(
-        event_id, event.user_id, event.item_id, event.action, at, at if at > now_us else now_us, value, event.surface,
-        event.request_id, event.session_id, event.position, event.query, context,
-    )  # fmt: skip
-    return LogRecord("ev:" + event_id, EVENT, at, event.user_id, _pack(row))
 
 
 def _check_ids(event: EventIn, event_id: str) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 
 from honeyguide.contracts import Appended, LogRecord
 from honeyguide.engines.log.head import Head
-from honeyguide.engines.log.key_index import KeyIndex, digest_of
+from honeyguide.engines.log.key_index import KeyIndex, digests_of
 from honeyguide.engines.log.store import Store, said_plainly, unstorable
 from honeyguide.errors import DataError, HoneyguideError, ResourceError
 
@@ -225,39 +225,24 @@ class SqliteLog:
                 future.set_result(appended)
 
     def _stored(self, batches: list[list[LogRecord]]) -> list[Appended]:
-        store, index, log_id, add, holds = self._store, self._index, self._log_id, self._index.add, self._holds
-        duplicates: list[list[int]] = []
-        fresh: list[LogRecord] = []
-        mine: set[bytes] = set()
+        store, index, log_id = self._store, self._index, self._log_id
+        records = [record for batch in batches for record in batch]
+        digests = _digests(records, log_id)
         store.begin()
         with self._head.locked():
             with index.settled(), store.transaction():
                 before = head = store.head()
-                index.prepare(head, sum(map(len, batches)), store.dropped())
-                for batch in batches:
-                    known: list[int] = []
-                    for i, record in enumerate(batch):
-                        if (
-                            record.key.__class__ is not str
-                            or record.kind.__class__ is not str
-                            or record.at.__class__ is not int
-                            or record.user_id.__class__ is not str
-                            or record.payload.__class__ is not bytes
-                        ):
-                            raise unstorable(repr(record)[:200])
-                        digest = digest_of(record.key, log_id)
-                        if digest in mine or not add(digest, head + 1, holds):
-                            known.append(i)
-                            continue
-                        mine.add(digest)
-                        head += 1
-                        fresh.append(record)
-                    duplicates.append(known)
-                if fresh:
-                    store.append(before, fresh)
+                index.prepare(head, len(records), store.dropped())
+                known = index.add(digests, head + 1, self._holds)
+                if known:
+                    old = set(known)
+                    records = [record for place, record in enumerate(records) if place not in old]
+                if records:
+                    head += len(records)
+                    store.append(before, records)
                     index.keep(head)
             self._head.set(head)
-        return [Appended(head, tuple(known)) for known in duplicates]
+        return _answers(batches, known, before, head)
 
     def _holds(self, offset: int, digest: bytes) -> bool:
         return self._store.holds(offset, digest, self._log_id)
@@ -288,3 +273,30 @@ class SqliteLog:
 
     def _key_index(self, store: Store) -> KeyIndex:
         return KeyIndex(self._beside("-keys"), self._log_id, lambda after: store.newer(after, self._log_id))
+
+
+def _digests(records: list[LogRecord], log_id: bytes) -> list[bytes]:
+    for record in records:
+        if (
+            record.key.__class__ is not str
+            or record.kind.__class__ is not str
+            or record.at.__class__ is not int
+            or record.user_id.__class__ is not str
+            or record.payload.__class__ is not bytes
+        ):
+            raise unstorable(repr(record)[:200])
+    return digests_of([record.key for record in records], log_id)
+
+
+def _answers(batches: list[list[LogRecord]], known: list[int], before: int, head: int) -> list[Appended]:
+    """An answer per batch; `known` are the places, over all batches, of records that were there."""
+    answers, first, at = [], 0, 0
+    for batch in batches:
+        mine = []
+        while at < len(known) and known[at] < first + len(batch):
+            mine.append(known[at] - first)
+            at += 1
+        answers.append(Appended(head, tuple(mine), before))
+        before += len(batch) - len(mine)
+        first += len(batch)
+    return answers

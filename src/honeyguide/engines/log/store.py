@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from honeyguide.contracts import LogRecord
-from honeyguide.engines.log.key_index import DIGEST_BYTES, digest_of
+from honeyguide.engines.log.key_index import DIGEST_BYTES, digest_of, digests_of
 from honeyguide.errors import DataError, ResourceError, TrimmedError, WorkspaceError
 
 __all__ = ["Store", "said_plainly", "unstorable"]
@@ -42,9 +42,11 @@ class Store:
     def __init__(self, path: Path, busy_s: float) -> None:
         self._path = path
         self._db = db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        # Blocks are longer than SQLite's page of 4 kB: a third less is spent on them. Counts for a new file only.
+        db.execute("PRAGMA page_size = 16384")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA wal_autocheckpoint = 2000")
+        db.execute("PRAGMA wal_autocheckpoint = 1000")
         self._read_block: tuple[int, list[LogRecord | None]] = (0, [])
 
     def close(self) -> None:
@@ -191,8 +193,9 @@ class Store:
         for block_last, blob in rows:
             records = _decode(blob)
             digests += _NO_DIGEST * (block_last - len(records) - last)
+            known = iter(digests_of((record.key for record in records if record is not None), log_id))
             for record in records:
-                digests += _NO_DIGEST if record is None else digest_of(record.key, log_id)
+                digests += _NO_DIGEST if record is None else next(known)
             last, went = block_last, went + len(records)
             if len(digests) >= _KEYS_A_ROW * DIGEST_BYTES:
                 self._db.execute("INSERT INTO keys VALUES (?, ?, ?)", (last, now, bytes(digests)))

@@ -19,6 +19,7 @@ __all__ = ["BENCHMARKS", "run"]
 BENCHMARKS: dict[str, str] = {
     "serve": "a request of each surface over HTTP",
     "evaluate": "a million lists judged",
+    "log": "durable events over HTTP; processes killed again and again",
     "import": "ten million events through the gate into tables, from Parquet, CSV and JSON lines",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
 }

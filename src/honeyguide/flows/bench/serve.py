@@ -14,6 +14,7 @@ import numpy as np
 
 from honeyguide.errors import NotFoundError
 from honeyguide.flows import sources_of_data
+from honeyguide.flows.bench.processes import cpu_s, only_child_of
 from honeyguide.flows.bench.rows import REPEATS, row
 from honeyguide.flows.build import build
 from honeyguide.flows.create import create
@@ -32,7 +33,7 @@ def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     workspace = bench_workspace(data)
     rows: list[dict[str, Any]] = []
     with server(workspace, port=0, workers=1, api_keys=()) as api:
-        worker = _only_child_of(os.getpid(), "honeyguide.serving.worker")
+        worker = only_child_of(os.getpid(), "honeyguide.serving.worker")
         client = _Client(api.port)
         people = msgspec.json.decode(client.ask("GET", "/v1/pipeline"))["examples"]
         item = _popular_item(workspace)
@@ -75,14 +76,14 @@ def _measure(client: _Client, worker: int, method: str, path: str, bodies: list[
         client.ask(method, path, bodies[n % len(bodies)])
     cpu, p50, p99 = [], [], []
     for _ in range(REPEATS):
-        before = _cpu_s(worker)
+        before = cpu_s(worker)
         took = []
         for n in range(REQUESTS):
             started = time.perf_counter_ns()
             client.ask(method, path, bodies[n % len(bodies)])
             took.append((time.perf_counter_ns() - started) / 1e6)
         time.sleep(0.15)  # impressions are written within 100 ms: their cost belongs to these requests
-        cpu.append((_cpu_s(worker) - before) / REQUESTS * 1e3)
+        cpu.append((cpu_s(worker) - before) / REQUESTS * 1e3)
         p50.append(float(np.percentile(took, 50)))
         p99.append(float(np.percentile(took, 99)))
     return {"cpu_ms": statistics.median(cpu), "p50": min(p50), "p99": min(p99)}
@@ -116,27 +117,6 @@ class _Client:
         if not part:
             raise NotFoundError(expected="an answer", got="a closed connection", do="See the server's log.")
         return part
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process and all its threads, to the nanosecond where the system keeps it."""
-    total = 0.0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0]) / 1e9
-    return total
-
-
-def _only_child_of(parent: int, module: str) -> int:
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                command = (process / "cmdline").read_bytes().decode(errors="replace")
-                of = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if of == parent and module in command:
-                return int(process.name)
-    raise NotFoundError(expected=f"a worker process of {module}", got="none", do="Run it on Linux: it reads /proc.")
 
 
 def bench_workspace(data: Path | None) -> Path:
