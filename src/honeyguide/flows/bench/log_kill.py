@@ -72,6 +72,7 @@ def kill_again_and_again(
         if chance.random() < 0.4:
             compactor.kill()
             compactor.communicate()
+            compactor = None
     if compactor is not None:
         compactor.kill()
         compactor.communicate()
