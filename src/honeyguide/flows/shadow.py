@@ -23,9 +23,9 @@ from honeyguide.slate.compose import Odds, SlateResult
 from honeyguide.world.audience import Audience
 from honeyguide.world.world import Looked
 
-__all__ = ["DEPTHS", "REWARDS", "Shadow", "Told"]
+__all__ = ["FIRSTS", "REWARDS", "Shadow", "Told"]
 
-DEPTHS = (1, 2, 3, 6, 12)
+FIRSTS = (1, 2, 3, 6)
 """First slots that are valued by themselves where a whole list cannot be: what stands below changes nothing above."""
 REWARDS = {"clicks": k.CLICKED, "purchases": k.BOUGHT, "saves": k.SAVED}
 _PATIENCE_MS = 60_000.0
@@ -52,11 +52,12 @@ class Told:
 class Shadow:
     """Watches a policy at work.
 
-    arms: the other policies, in order. most: lists that are kept, the first ones.
+    slots: of a whole list. most: lists that are kept, the first ones. firsts: depths that are valued by themselves.
     """
 
     slots: int
     most: int = 50_000
+    firsts: tuple[int, ...] = FIRSTS
     lists: list[Told] = field(default_factory=list)
 
     def attach(self, first: Arm, others: Sequence[Arm], audience: Audience) -> None:
@@ -83,7 +84,7 @@ class Shadow:
         own = surface.composers.of(ask.kind).odds(
             pool.items[0], slate.rows, scores=scores, blend=pool.blend[0], seen=ask.seen, **given
         )
-        truth = np.zeros((1 + len(self._arms), len(DEPTHS), 3))
+        truth = np.zeros((1 + len(self._arms), len(self.depths), 3))
         truth[0] = self._truth(visit, at, slate.rows)
         others, elsewhere = [], []
         for n, live in enumerate(self._lives):
@@ -130,8 +131,8 @@ class Shadow:
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """DEPTHS, the last of which is the whole list."""
-        return (*DEPTHS[:-1], self.slots)
+        """First slots that are known by themselves; the last is the whole list."""
+        return (*(depth for depth in self.firsts if depth < self.slots), self.slots)
 
     def _composer(self, n: int, surface: Surface) -> Composers:
         """Of a policy that shares the scores of the one that answers."""
@@ -155,7 +156,7 @@ class Shadow:
 
     def truth(self, policy: int, depth: int | None = None) -> F64:
         """(3,) mean over the lists of the clicks, purchases and joy to be expected; policy 0 is the list as shown."""
-        place = len(DEPTHS) - 1 if depth is None else self.depths.index(depth)
+        place = -1 if depth is None else self.depths.index(depth)
         mean: F64 = np.mean([told.truth[policy, place] for told in self.lists], axis=0)
         return mean
 

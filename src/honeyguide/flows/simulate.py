@@ -21,7 +21,7 @@ from honeyguide.flows.changes import Change, Changed
 from honeyguide.flows.evaluate import LAST_BUILD, evaluate
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.loop import Lived, Stage, assigned, live_through
-from honeyguide.flows.shadow import DEPTHS, Shadow
+from honeyguide.flows.shadow import Shadow
 from honeyguide.flows.stage import stage_of
 from honeyguide.kernels.intervals import Intervals, mean_interval, normal_interval, ratio_intervals
 from honeyguide.world.audience import Diary
@@ -166,9 +166,7 @@ class _Outcomes:
         for name in COUNTED:
             if self._predicted(name, None)["verdict"] != "NOT IDENTIFIABLE":
                 continue
-            for depth in reversed(DEPTHS[:-1]):
-                if depth >= self.shadow.slots:
-                    continue
+            for depth in reversed(self.shadow.depths[:-1]):
                 found = self._predicted(name, depth)
                 if found["verdict"] != "NOT IDENTIFIABLE":
                     place = SHORT[name][1]

@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "log": "durable events over HTTP; processes killed again and again",
     "import": "ten million events through the gate into tables, from Parquet, CSV and JSON lines",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
+    "world": "a simulated audience, alone and in front of the product, and off-policy intervals against its truth",
 }
 """Name of each benchmark (and of its module here, unless `_MODULES` says another) and what it measures."""
 
