@@ -365,7 +365,7 @@ class EventLog(Protocol):
     """An append-only, durable, idempotent log with offsets. Several processes may write and read.
 
     At least once in, exactly once in effect: a client that heard no answer appends again under the same keys. The laws
-    are `testing.logs`; a broker stands behind them as docs/decisions/0017-log-contract.md says.
+    are `testing.logs`; a broker stands behind them as docs/decisions/0012-log-contract.md says.
     """
 
     id: str
