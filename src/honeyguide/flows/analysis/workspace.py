@@ -100,6 +100,8 @@ def _opened(layout: Layout, words: Set[str]) -> Opened:
             files["_impressions_kept"] = files.pop(IMPRESSIONS.name)
         since = impressions_from_log(shown) if shown else IMPRESSIONS.arrow().empty_table()
         both(IMPRESSIONS.name, IMPRESSIONS, "_impressions_kept", since)
+    elif IMPRESSIONS.name not in files:
+        made[IMPRESSIONS.name] = IMPRESSIONS.arrow().empty_table()  # not asked for, but SHOW TABLES names it
     if views:
         logged = _logged(layout.log, snapshots, {EVENT: EVENTS.name, ITEM: ITEMS.name})
         events = from_log(logged[EVENT]) if logged[EVENT] else EVENTS.arrow().empty_table()
