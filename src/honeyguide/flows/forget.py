@@ -58,7 +58,11 @@ def forget(
     tell("looking", 1, 1)
     if dry_run:
         return report
-    with only_process(layout.lock, "build, load or forget"), disk_errors(layout.root):
+    with (
+        only_process(layout.lock, "build or forget"),
+        only_process(layout.loading, "load or forget"),
+        disk_errors(layout.root),
+    ):
         hashed = tables.forgotten.add(user_id)
         tell("log and tables", 0, 1)
         if layout.log.exists():
@@ -81,7 +85,7 @@ def forget(
         if rebuild:
             build(layout.root, progress=tell)
     finally:
-        with only_process(layout.lock, "build, load or forget"), disk_errors(layout.root):
+        with only_process(layout.lock, "build or forget"), disk_errors(layout.root):
             report["builds"] = _retire(layout, person)
             for name in tables.names():
                 tables.collect(name, keep=1, pinned=layout.pinned(name), orphans_after_s=0)

@@ -87,6 +87,11 @@ class Layout:
         return self.root / ".lock"
 
     @property
+    def loading(self) -> Path:
+        """Held by whoever brings rows in or takes a person out."""
+        return self.root / ".loading"
+
+    @property
     def scratch(self) -> Path:
         """Spill files of the tables engine."""
         return self.root / ".scratch"

@@ -146,7 +146,7 @@ def load(
     config = WorkspaceConfig.load(layout.config)
     sources = Sources.of(events, items, users, mapping=mapping)
     with (
-        only_process(layout.root / ".loading", "load"),
+        only_process(layout.loading, "load"),
         disk_errors(layout.root),
         closing(tables_engine(config.engine, layout.scratch)) as engine,
     ):

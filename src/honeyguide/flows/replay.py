@@ -61,7 +61,7 @@ def replay(
     """
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
-    with only_process(layout.root / ".loading", "load"), disk_errors(layout.root):
+    with only_process(layout.loading, "load"), disk_errors(layout.root):
         finished = recover(layout)
         if finished:
             return _report(layout, finished, [_CUT_SHORT], recovered=True)
