@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export NUMBA_CACHE_DIR ?= $(abspath $(VENV))/numba-cache
 
-.PHONY: help demo test test-slow check format bench clean
+.PHONY: help demo test test-slow lint check format bench clean
 
 help:
 	@echo "make demo       install, then turn the whole ring on MovieLens 1M (about three minutes)"
 	@echo "make test       install, then run the tests"
-	@echo "make check      format, lint, types, import rules, fast tests (under two minutes)"
+	@echo "make lint       format, lint, types, import rules"
+	@echo "make check      the same and the fast tests (a few minutes)"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make bench      the benchmarks: serve and evaluate"
 
@@ -34,11 +35,13 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/.test
+lint: $(VENV)/.test
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not heavy"
 
 format: $(VENV)/.test
