@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,15 +132,20 @@ def all_items(layout: Layout) -> pa.Table:
     return pa.concat_tables([items, bare.cast(items.schema)])
 
 
-def held(layout: Layout, table: Table) -> pa.Table:
-    """All of Events or Impressions, the table's rows and then those that wait in the log."""
+def held(layout: Layout, table: Table, *, columns: Collection[str] | None = None) -> pa.Table:
+    """All of Events or Impressions (or some columns): the table's rows, then those that wait in the log."""
     import pyarrow as pa
 
-    tables = Snapshots(layout.tables)
+    tables, schema = Snapshots(layout.tables), table.arrow()
+    if columns is not None:
+        schema = pa.schema([field for field in schema if field.name in columns])
     with layout.compacting(shared=True):
-        rows, payloads = typed(tables, table), waiting(layout, tables, table)
+        current, payloads = tables.find(table.name), waiting(layout, tables, table)
+        there = [name for name in schema.names if current is not None and name in current.schema]
+        rows = tables.read(table.name, current.id, columns=there) if current is not None else schema.empty_table()
     since = (impressions_from_log if table is IMPRESSIONS else from_log)(payloads)
-    return pa.concat_tables([rows, since]) if payloads else rows
+    rows = aligned(rows, schema)
+    return pa.concat_tables([rows, since.select(schema.names)]) if payloads else rows
 
 
 def held_expression(engine: TablesEngine, layout: Layout, table: Table) -> ir.Table | None:

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from honeyguide.contracts import Progress
-from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.errors import DataError
 from honeyguide.flows import sources_of_data
 from honeyguide.flows.check import impressions
-from honeyguide.flows.data import read_log
+from honeyguide.flows.data import held
 from honeyguide.flows.layout import Layout
 from honeyguide.intake import foreign
 from honeyguide.intake.actions import impressions_among
 from honeyguide.intake.datasets import DATASETS
-from honeyguide.intake.events import from_log
 from honeyguide.intake.files import read
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
@@ -261,7 +259,8 @@ def _workspace(folder: Path, reward: str | None, surface: str | None) -> Found:
         str(c.PROPENSITY): shown[c.SHOWN_PROPENSITIES].combine_chunks().flatten(),
         str(c.ITEM_ID): shown[c.SHOWN_ITEMS].combine_chunks().flatten(),
     })  # fmt: skip
-    events = _logged_events(layout)
+    events = held(layout, EVENTS, columns=(c.ITEM_ID, c.ACTION, c.REQUEST_ID))
+    events = events.filter(events[c.REQUEST_ID].is_valid())
     names = sorted(str(one) for one in pc.unique(events[c.ACTION]).to_pylist())
     counted = _action(sorted(set(names) - set(impressions_among(names))), reward)
     acted = events.filter(pc.equal(events[c.ACTION], counted))
@@ -270,13 +269,3 @@ def _workspace(folder: Path, reward: str | None, surface: str | None) -> Found:
     )
     notes.append(f"A reward is 1 where `{counted}` followed on the same item of the same request, else 0.")
     return Found(table, "a workspace's impressions", tuple(notes))
-
-
-def _logged_events(layout: Layout) -> pa.Table:
-    if not layout.log.exists():
-        return EVENTS.arrow().empty_table()
-    log = SqliteLog(layout.log)
-    try:
-        return from_log(read_log(log, 0, log.head()).get("event", []))
-    finally:
-        log.close()
