@@ -266,6 +266,15 @@ def test_processes_write_and_read_one_log(path: Path) -> None:
     log.close()
 
 
+def test_processes_make_one_log_at_once(path: Path) -> None:
+    code = "import sys; from honeyguide.engines.log.sqlite import SqliteLog; print(SqliteLog(sys.argv[1]).id)"
+    openers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    assert len({opener.communicate()[0] for opener in openers}) == 1
+    assert [opener.returncode for opener in openers] == [0] * 6
+
+
 _MORTAL = """
 import sys
 from honeyguide.contracts import LogRecord

@@ -50,7 +50,7 @@ moments = st.one_of(
 pieces = st.lists(st.lists(moments, max_size=12), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(loads=st.lists(pieces, min_size=1, max_size=3))
 def test_rows_are_those_of_a_stable_sort_and_parts_follow_from_them(small, tmp_path_factory, loads):
     shots, came = Snapshots(tmp_path_factory.mktemp("t")), []

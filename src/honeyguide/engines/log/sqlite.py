@@ -62,11 +62,13 @@ class SqliteLog:
         self._reading = threading.Lock()
         with said_plainly(self._path):
             self._head = Head(self._beside("-head"))
-            self._store = Store(self._path, busy_s)
+            with self._head.locked():
+                # One process at a time: a new file becomes a write-ahead one, for which SQLite waits for nobody.
+                self._store = Store(self._path, busy_s)
+                with self._store.transaction():
+                    self._log_id = self._store.prepare()
+                    self._head.set(self._store.head())
             self._reader = Store(self._path, busy_s)
-            with self._head.locked(), self._store.transaction():
-                self._log_id = self._store.prepare()
-                self._head.set(self._store.head())
         self.id = self._log_id.hex()
         self._index = self._key_index(self._store)
         self._thread = threading.Thread(target=self._write_on, name="honeyguide-log", daemon=True)
