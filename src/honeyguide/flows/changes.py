@@ -85,6 +85,10 @@ class Change:
         for key, given in (("config", config), ("build", build_id)):
             if given is not None and not isinstance(given, str):
                 raise ConfigError(expected=f"a text in `policy.{key}`", got=repr(given)[:80], do="Name one.")
+        if config is not None and not (path.parent / config).is_file():
+            raise ConfigError(
+                expected=f"a honeyguide.toml at {path.parent / config}", got="no file", do="Mend `policy.config`."
+            )
         if not policy and not off and config is None and build_id is None and not file.world:
             raise ConfigError(
                 expected=f"something that changes in {path}",

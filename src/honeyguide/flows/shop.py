@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,10 +29,12 @@ from honeyguide.world.world import Lists, World
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["WORLD", "SavedWorld", "make_shop", "saved_world"]
+__all__ = ["CHANGES", "WORLD", "SavedWorld", "make_shop", "saved_world"]
 
 WORLD = "world.json"
 """The file of a workspace that holds the world it was made by."""
+CHANGES = "changes"
+"""The folder of a shop with two changes to try: one that held-out clicks praise, and one that is good."""
 BUILT_IN = "built-in"
 SURFACES = ("home", "search", "item")
 ACTIONS = ((k.CLICKED, "click"), (k.SAVED, "save"), (k.BOUGHT, "purchase"), (k.HIDDEN, "hide"))
@@ -113,7 +116,9 @@ def make_shop(
     with disk_errors(layout.root):
         with Snapshots(layout.tables).appender(IMPRESSIONS.name) as table:
             table.add(_impressions(shown, config))
-        text = (Path(__file__).parent / "templates" / "shop.toml").read_text(encoding="utf-8")
+        templates = Path(__file__).parent / "templates"
+        text = (templates / "shop.toml").read_text(encoding="utf-8")
+        shutil.copytree(templates / "changes", layout.root / CHANGES)
         offset = (time.time_ns() // 1000 - world.now_us) // 1_000_000
         atomic_write(layout.config, text.replace("{offset}", f"{offset}.0").encode())
         saved = SavedWorld(config.model_dump(mode="json"), days)
@@ -126,8 +131,9 @@ def make_shop(
         "clicks_per_list": round(counts["click"] / max(len(shown.head), 1), 4),
         "people_lost": int(world.minds.gone.sum()),
         "next": [
-            f"honeyguide build {layout.root}", f"honeyguide simulate {layout.root} --change change.toml",
-            f"honeyguide replay {layout.root} --change change.toml",
+            f"honeyguide build {layout.root}",
+            f"honeyguide simulate {layout.root} --change {layout.root / CHANGES / 'clicks.toml'}",
+            f"honeyguide replay {layout.root} --change {layout.root / CHANGES / 'value.toml'}",
         ],
     }  # fmt: skip
 

@@ -399,16 +399,18 @@ def _list(
                 drawn -= extra
             place = min(np.searchsorted(mass, drawn, side="right"), len(order)) - 1
             i = order[place]
-            fresh = True
+            own = mass[place + 1] - mass[place]
+            # Rounding may hit an item without mass, which is not to be had.
+            fresh = own > 0.0
             for q in range(p):
                 if out[q] == i:
                     fresh = False
                     break
             if fresh:
-                own = mass[place + 1] - mass[place]
                 if leaf >= 0 and start[leaf] <= place < start[leaf + 1]:
                     own *= 1.0 + wish
-                out[p], odds[p] = i, own / (total - used)
+                # What is left holds at least this item, whatever rounding makes of the difference.
+                out[p], odds[p] = i, own / max(total - used, own)
                 used += own
                 break
         if out[p] < 0:
