@@ -188,10 +188,12 @@ class Workspace:
         return sql(self.folder, query)
 
     def table(self, name: str) -> pa.Table:
-        """One table, whole."""
+        """One table, whole; `items` with those that only events know."""
         from honeyguide.engines.tables.snapshot import Snapshots
+        from honeyguide.flows.data import all_items
+        from honeyguide.schema.tables import ITEMS
 
-        return Snapshots(self._layout.tables).read(name)
+        return all_items(self._layout) if name == ITEMS.name else Snapshots(self._layout.tables).read(name)
 
     def close(self) -> None:
         """Let go of the loaded build."""

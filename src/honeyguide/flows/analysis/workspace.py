@@ -24,6 +24,7 @@ from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
 from honeyguide.intake.catalog import put_items
 from honeyguide.intake.events import from_log, impressions_from_log
+from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, FEATURE_VALUES, IMPRESSIONS, ITEMS, JUDGED, USERS, Table
 from honeyguide.serving.record import EVENT, IMPRESSION, ITEM
 
@@ -56,6 +57,12 @@ class Opened:
     def views_of(self, query: str) -> list[str]:
         """The views that a query reads, by itself or through others, each before who reads it."""
         return list(dict.fromkeys(name for word in _words(query) for name in self.reads.get(word, ())))
+
+
+_TYPES = {
+    pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN",
+    pa.list_(pa.string()): "VARCHAR[]", pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+}  # fmt: skip
 
 
 def open_tables(layout: Layout, queries: Iterable[str]) -> Opened:
@@ -111,11 +118,23 @@ def _opened(layout: Layout, words: Set[str]) -> Opened:
             both(ALL_ITEMS, ITEMS, "", put_items(typed(snapshots, ITEMS), logged[ITEM]))
         else:
             both(ALL_ITEMS, ITEMS, ITEMS.name, ITEMS.arrow().empty_table())
+        base[ALL_ITEMS] += " UNION ALL BY NAME " + _only_in(RAW_EVENTS, base[ALL_ITEMS])
+    if ITEMS.name not in files and EVENTS.name in files:
+        base[ITEMS.name] = _only_in(EVENTS.name, "")
     tables = Confined(
         files, made, {**base, **views}, names=names,
         hint="Correct the query; `honeyguide sql DIR --views` lists the views.",
     )  # fmt: skip
     return Opened(tables, tuple(source for source in sources if source.rows), _reads(views))
+
+
+def _only_in(events: str, known: str) -> str:
+    """Items that only events know: they are in no table (`flows.data.load`), and have no fact but their first event."""
+    facts = {name: f"NULL::{_TYPES[ITEMS.arrow().field(name).type]}" for name in ITEMS.columns}
+    facts |= {c.ITEM_ID: c.ITEM_ID, c.AVAILABLE: "true", c.KNOWN_AT: f"min({c.HAPPENED_AT})"}
+    told = ", ".join(f"{value} AS {name}" for name, value in facts.items())
+    strange = f" WHERE {c.ITEM_ID} NOT IN (SELECT {c.ITEM_ID} FROM ({known}))" if known else ""
+    return f'SELECT {told} FROM "{events}"{strange} GROUP BY {c.ITEM_ID}'
 
 
 def _words(query: str) -> list[str]:
