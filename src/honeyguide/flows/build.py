@@ -44,14 +44,14 @@ from honeyguide.flows.card import describe, write_card
 from honeyguide.flows.check import said
 from honeyguide.flows.compact import compact
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
-from honeyguide.flows.data import Dataset, held_expression, load
+from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.fit import Fitted, Learner, content
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
 from honeyguide.flows.showings import load_shown
 from honeyguide.intake.evidence import evidence
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import FEATURE_VALUES, IMPRESSIONS, QUARANTINE
+from honeyguide.schema.tables import FEATURE_VALUES, QUARANTINE
 from honeyguide.slate.utility import UtilityWeights
 
 __all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
@@ -123,7 +123,7 @@ def prepare(
         data = load(layout, config, tables)
         features = features_of(config, data)
         shown = load_shown(
-            tables, data.events, held_expression(tables, layout, IMPRESSIONS), data.interactions, data.users,
+            tables, data.events, data.shown, data.interactions, data.users,
             data.catalog.items, config.heads, config.training, features.context_keys,
         )  # fmt: skip
         progress("tables", 1, 1)
@@ -205,14 +205,13 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
 
 def _evidence(prepared: Prepared, engine: TablesEngine) -> StepResult:
     """What the data supports, as `honeyguide check` says it."""
-    shown = Snapshots(prepared.layout.tables).find(IMPRESSIONS.name)
+    data = prepared.data
 
     def make(folder: Path) -> None:
-        lists = None if shown is None or not shown.rows else engine.parquet(shown.paths, IMPRESSIONS.name)
-        found = said(evidence(engine, prepared.data.events, lists))
+        found = said(evidence(engine, data.events, data.shown))
         (folder / "evidence.json").write_text(json.dumps(found))
 
-    inputs = {"data": prepared.data.fingerprint, "impressions": "" if shown is None else shown.sha256}
+    inputs = {"data": data.fingerprint, "impressions": data.shown_key}
     return prepared.steps.run("evidence", inputs, make)
 
 

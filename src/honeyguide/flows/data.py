@@ -63,12 +63,14 @@ class Dataset:
     """
 
     events: ir.Table  # each once, with its place (`tables.PLACE`)
+    shown: ir.Table | None  # Impressions, None if there are none
     interactions: Interactions
     catalog: CatalogView
     items: pa.Table
     users: Vocabulary
     segments: Segments
-    snapshots: dict[str, str]  # table -> hash of its content
+    snapshots: dict[str, str]  # table -> hash of its content; without Impressions
+    shown_key: str  # hash of the content of Impressions, "" if there are none
     versions: dict[str, str]  # table -> id of its version
     logs: dict[str, int]  # log -> offset up to which it is in the data
     folded: int  # records of the log that were folded in, and are in no version yet
@@ -205,7 +207,7 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     tables = Snapshots(layout.tables)
     since: dict[str, list[bytes]] = {"event": [], "item": []}
     with layout.compacting(shared=True):
-        found = {name: tables.find(name) for name in (EVENTS.name, ITEMS.name, USERS.name)}
+        found = {name: tables.find(name) for name in (EVENTS.name, ITEMS.name, USERS.name, IMPRESSIONS.name)}
         current = {name: version for name, version in found.items() if version is not None}
         logs = dict(current[EVENTS.name].logs) if EVENTS.name in current else {}
         if log is not None:
@@ -228,18 +230,21 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     newcomers = engine.arrow(first_seen(log_of_events, c.USER_ID, engine.table(users.select([c.USER_ID]))))
     people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
     catalog = catalog_view(items)
+    shown = current.pop(IMPRESSIONS.name, None)
     context = FeatureSet.from_config(config.features).context_keys if config.features else ()
     columns = [*_NEEDED, c.SURFACE, c.QUERY, c.CONTEXT] if context else list(_NEEDED)
     rows = engine.arrow(ordered(log_of_events).select(*columns))
     return Dataset(
         events=log_of_events,
+        shown=in_schema(engine.parquet(shown.paths, IMPRESSIONS.name), IMPRESSIONS) if shown and shown.rows else None,
         interactions=interactions(rows, people, catalog.items, config.actions, context),
         catalog=catalog,
         items=items,
         users=people,
         segments=_segments(users, people, config.segments.by),
         snapshots={name: version.sha256 for name, version in current.items()},
-        versions={name: version.id for name, version in current.items()},
+        shown_key=shown.sha256 if shown and shown.rows else "",
+        versions={name: version.id for name, version in found.items() if version is not None},
         logs=logs,
         folded=sum(map(len, since.values())),
     )
