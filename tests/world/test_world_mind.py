@@ -13,7 +13,7 @@ from honeyguide.errors import ConfigError
 from honeyguide.kernels import world as k
 from honeyguide.world.changes import FlashCrowd, PriceChange, TasteShift, TrueEffect, changes_of
 from honeyguide.world.config import Mind, Shape, WorldConfig
-from honeyguide.world.world import TALLY, Visit, World
+from honeyguide.world.world import TALLY, Lists, Visit, World
 
 SMALL = Shape(people=120, items=150, leaves=8, branches=3, sellers=12, memory=16)
 DAY = k.DAY_US
@@ -169,6 +169,40 @@ def test_a_shift_of_taste_concerns_the_changed_arm_alone() -> None:
     one.turn_to(one.config.start_us + 2 * DAY)
     assert np.array_equal(before[~changed], one.minds.leaf[~changed])
     assert (before[changed] != one.minds.leaf[changed]).mean() > 0.5
+
+
+def test_the_built_in_policy_tells_its_chances_truly() -> None:
+    """Summed over draws, 1 / chance counts what could have been drawn (Horvitz and Thompson), slot by slot."""
+    shape = SMALL.model_copy(update={"people": 900, "items": 30, "heat": 3.0, "new_items_a_day": 0.0, "sellers": 30,
+                                     "seller_patience_days": 1e6})  # fmt: skip
+    one, lists = World(WorldConfig(seed=8, slots=6, shape=shape)), list[Lists]()
+    one.live(12, lists)
+    shown = Lists.joined(lists, 6)
+    assert len(shown.head) > 5_000
+    assert np.all(np.diff(shown.head["at"]) >= 0)
+    assert all(len(set(row)) == 6 for row in shown.items.tolist())
+    for slot in range(6):
+        counted = 1.0 / shown.odds[:, slot].astype(np.float64)
+        assert abs(counted.mean() - (30 - slot)) < 5 * counted.std() / math.sqrt(len(counted))
+    pages = shown.head["surface"] == 2
+    assert np.array_equal(pages, shown.head["about"] >= 0)
+
+
+def test_what_would_be_is_what_is_to_be_expected_and_changes_nobody() -> None:
+    one = world()
+    one.goods.stocked[:] = True
+    visit, items = first_visit(one), np.arange(6, dtype=np.int32)
+    before = [array.copy() for array in one.minds]
+    told = one.would(visit, items, visit.at_us)
+    assert all(np.array_equal(was, now) for was, now in zip(before, one.minds, strict=True))
+    looked = one.look(visit, 0, items, visit.at_us)
+    assert told == pytest.approx((looked.clicks, looked.purchases, looked.joy), abs=1e-12)
+    # What stands below changes nothing above: the first slots by themselves.
+    fresh = world()
+    fresh.goods.stocked[:] = True
+    parts = [fresh.would(visit, items[:depth], visit.at_us)[0] for depth in range(1, 7)]
+    assert np.all(np.diff(parts) >= 0)
+    assert parts[-1] == pytest.approx(told[0])
 
 
 def test_sellers_without_sales_cut_prices_and_leave() -> None:

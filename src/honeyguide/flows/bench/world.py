@@ -98,7 +98,7 @@ def _default(place: Path) -> list[dict[str, Any]]:
 def _fitted(place: Path) -> list[dict[str, Any]]:
     """A world fitted to MovieLens 1M."""
     files = sources_of_data.fetch("ml-1m")["files"]
-    create(place, **{name: Path(files[name]) for name in ("events", "items", "users") if name in files})
+    create(place, events=Path(files["events"]), items=Path(files["items"]), users=Path(files["users"]))
     data = _data(Layout.open(place))
     started = time.process_time()
     found = fit(data.interactions, data.catalog, seed=_SEED)

@@ -64,9 +64,11 @@ def covered(logs: int, *, people: int = 300, heat: float = 1.0, target_heat: flo
 def _interval(name: str, w: F64, r: F64, unit: I64, people: int) -> tuple[float, float, float]:
     if name == "ips-list":
         weight, reward = w.prod(1), r.sum(1)
-        sums = Sums(*(np.bincount(unit, column, people) for column in (
-            weight * reward, weight, np.zeros_like(weight), np.ones_like(weight)
-        )))  # fmt: skip
+        by: list[F64] = [
+            np.bincount(unit, column, people).astype(np.float64)
+            for column in (weight * reward, weight, np.zeros_like(weight), np.ones_like(weight))
+        ]
+        sums = Sums(by[0], by[1], by[2], by[3])
         tail = float((sums.weight**3).sum() / (sums.weight**2).sum())
         one = tail_interval(sums, np.array(tail), 1.0, 0.0, normalised=True)
         return float(one.low), float(one.high), float(one.estimate)
