@@ -40,6 +40,7 @@ LABEL, AT, KNOWN, UNTIL, _IS_EVENT, _EDGE, _EPOCH = (
     "label_", "at_us_", "known_us_", "until_us_", "is_event_", "edge_", "epoch_",
 )  # fmt: skip
 _ROOT, _PLACE, _AMOUNT, _CODE = "root_", "place_", "amount_", "code_"
+_Probe = tuple[int, Callable[[Any], Any]]  # an edge, and its moment for a label's
 _EPOCH_HALVES = 400
 """Half-lives in an epoch: masses are summed relative to its beginning, 2**800 being far from the end of a float."""
 
@@ -201,46 +202,96 @@ def _summed(key: Key | None, names: Mapping[Operand, str], log: Log, labels: ir.
     cells = [x.cell for x in names]
     # A measure is a cell without its window; each is summed once.
     measures = {cell: cell._replace(window_us=0, hop_us=0) for cell in cells}
-    column = {measure: f"m{at}_" for at, measure in enumerate(dict.fromkeys(measures.values()))}
+    packed = _Packed.of(list(dict.fromkeys(measures.values())))
     windows = {(cell.window_us, cell.hop_us): cell for cell in cells if cell.window_us}
     edges = {window: at + 1 for at, window in enumerate(sorted(windows))}
+    now: list[_Probe] = [(0, lambda at: at)]
+    starts: list[_Probe] = [(edge, functools.partial(_start, cell=windows[window])) for window, edge in edges.items()]
 
-    def amounts(table: ir.Table) -> dict[str, Any]:
-        return {name: _amount(measure, table) for measure, name in column.items()}
+    def told(time: str, probes: Sequence[_Probe]) -> ir.Table:
+        amounts, nothing, maxima = packed.amounts, packed.nothing, packed.maxima
+        return packed.read(_running(key, log.standing, time, labels, probes, amounts, nothing, maxima))
 
-    nothing = {name: _nothing(measure) for measure, name in column.items()}
-    maxima = frozenset(name for measure, name in column.items() if measure.kind in (g.LAST, g.FIRST))
-    now = [(0, labels[AT])]
-    starts = [(edge, _start(labels[AT], windows[window])) for window, edge in edges.items()]
-    if log.late:
-        near = _running(key, log.standing, KNOWN, labels, now, amounts, nothing, maxima)
-        far = _running(key, log.standing, AT, labels, starts, amounts, nothing, maxima) if starts else None
-    else:
-        near, far = _running(key, log.standing, AT, labels, [*now, *starts], amounts, nothing, maxima), None
-    edge_of = {cell: edges[cell.window_us, cell.hop_us] for cell in cells if cell.window_us}
+    def at_edges(table: ir.Table, cell: Cell, signs: Mapping[int, int]) -> Any:
+        """The measure of a cell at some edges, added up with their signs."""
+        value, edge = table[packed.name[measures[cell]]], table[_EDGE]
+        if cell.kind in (g.LAST, g.FIRST):
+            return value.max(where=edge == 0)
+        cases = [(edge == at, value if sign > 0 else -value) for at, sign in signs.items()]
+        return ibis.cases(*cases, else_=0).sum().cast("int64")
 
-    def at_edge(table: ir.Table, name: str, edge: int) -> Any:
-        return table[name].max(where=table[_EDGE] == edge)
-
-    found = {}
-    for x, name in names.items():
-        value = at_edge(near, column[measures[x.cell]], 0)
-        if x.cell.window_us and far is None:
-            value = value - at_edge(near, column[measures[x.cell]], edge_of[x.cell])
-        found[name] = value
-    result = near.group_by(LABEL).aggregate(**found)
-    if far is not None:
+    of = {cell: edges[cell.window_us, cell.hop_us] for cell in cells if cell.window_us}
+    near = told(KNOWN if log.late else AT, now if log.late else [*now, *starts])
+    both = {x: {0: 1} if log.late or x.cell not in of else {0: 1, of[x.cell]: -1} for x in names}
+    result = near.group_by(LABEL).aggregate(**{name: at_edges(near, x.cell, both[x]) for x, name in names.items()})
+    if log.late and starts:
+        far = told(AT, starts)
+        windowed = {x: name for x, name in names.items() if x.cell.window_us}
         passed = far.group_by(LABEL).aggregate(
-            **{names[x]: at_edge(far, column[measures[x.cell]], edge_of[x.cell]) for x in names if x.cell.window_us}
+            **{name: at_edges(far, x.cell, {of[x.cell]: 1}) for x, name in windowed.items()}
         )
-        result = _combined(result, passed, [names[x] for x in names if x.cell.window_us], operator.sub)
+        result = _combined(result, passed, list(windowed.values()), operator.sub)
     if log.versions:
         result = _with_exceptions(key, result, names, log, labels)
     return result
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """Measures as the columns that run: two counts share an int64, as a running sum costs more than any arithmetic."""
+
+    measures: list[Cell]
+    name: dict[Cell, str]
+    pairs: list[tuple[str, Cell, Cell]]  # the column of two counts, the first one in the low bits
+
+    _BITS = 31  # a key has fewer events than that
+
+    @classmethod
+    def of(cls, measures: list[Cell]) -> _Packed:
+        """Pair up the counts."""
+        name = {measure: f"m{at}_" for at, measure in enumerate(measures)}
+        counts = [measure for measure in measures if measure.kind == g.COUNT]
+        pairs = [(f"{name[a]}{name[b]}", a, b) for a, b in zip(counts[::2], counts[1::2], strict=False)]
+        return cls(measures, name, pairs)
+
+    @property
+    def _alone(self) -> list[Cell]:
+        paired = {cell for _, a, b in self.pairs for cell in (a, b)}
+        return [measure for measure in self.measures if measure not in paired]
+
+    @property
+    def nothing(self) -> dict[str, Any]:
+        """What a probe adds to each column."""
+        zero = ibis.literal(0, "int64")
+        return {name: zero for name, _, _ in self.pairs} | {self.name[m]: _nothing(m) for m in self._alone}
+
+    @property
+    def maxima(self) -> frozenset[str]:
+        """The columns that run as a maximum."""
+        return frozenset(self.name[m] for m in self.measures if m.kind in (g.LAST, g.FIRST))
+
+    def amounts(self, events: ir.Table) -> dict[str, Any]:
+        """What an event adds to each column."""
+        high = ibis.literal(1 << self._BITS, "int64")
+
+        def both(a: Cell, b: Cell) -> Any:
+            second = _meets(b.action, b.valued, b.low, b.high, events)
+            return _amount(a, events) + ibis.ifelse(second, high, ibis.literal(0, "int64"))
+
+        paired = {name: both(a, b) for name, a, b in self.pairs}
+        return paired | {self.name[m]: _amount(m, events) for m in self._alone}
+
+    def read(self, table: ir.Table) -> ir.Table:
+        """The table with a column per measure."""
+        found = {}
+        for name, a, b in self.pairs:
+            found[self.name[a]] = table[name] & ((1 << self._BITS) - 1)
+            found[self.name[b]] = table[name] >> self._BITS
+        return table.mutate(**found)
+
+
 def _running(
-    key: Key | None, events: ir.Table, time: str, labels: ir.Table, probes: Sequence[tuple[int, Any]],
+    key: Key | None, events: ir.Table, time: str, labels: ir.Table, probes: Sequence[_Probe],
     amounts: Callable[[ir.Table], dict[str, Any]], nothing: Mapping[str, Any], maxima: frozenset[str] = frozenset(),
     epoch: Callable[[Any], Any] | None = None,
 ) -> ir.Table:  # fmt: skip
@@ -259,15 +310,19 @@ def _running(
     ]
     by = [name for name in rows[0].columns if name.startswith("key") or name == _EPOCH]
     rows[0] = rows[0].filter([rows[0][name].notnull() for name in by])
-    for edge, moment in probes:
-        rows.append(
-            labels.select(
-                **_keyed(key, labels, None if epoch is None else epoch(labels[AT])),
-                **{AT: moment, _IS_EVENT: ibis.literal(0, "int8"), _EDGE: ibis.literal(edge, "int16")},
-                **{LABEL: labels[LABEL]},
-                **nothing,
-            )
-        )
+    # A row per edge is made by the engine, so that a label's columns are computed once.
+    asked = labels.select(
+        **_keyed(key, labels, None if epoch is None else epoch(labels[AT])), **{AT: labels[AT], LABEL: labels[LABEL]}
+    )
+    if len(probes) > 1:
+        asked = asked.mutate(**{_EDGE: ibis.array([edge for edge, _ in probes]).unnest()})
+        cases = [(asked[_EDGE] == edge, moment(asked[AT])) for edge, moment in probes]
+        asked = asked.mutate(**{AT: ibis.cases(*cases), _EDGE: asked[_EDGE].cast("int16")})
+    else:
+        ((edge, moment),) = probes
+        asked = asked.mutate(**{_EDGE: ibis.literal(edge, "int16"), AT: moment(asked[AT])})
+    asked = asked.mutate(**{_IS_EVENT: ibis.literal(0, "int8")}, **nothing)
+    rows.append(asked.select(*rows[0].columns))
     union = ibis.union(*rows, distinct=False)
     # At one microsecond the probes come first, so they see what lies strictly before.
     so_far = ibis.window(group_by=by, order_by=[AT, _IS_EVENT], rows=(None, 0))
@@ -363,7 +418,7 @@ def _faded(key: Key | None, half: float, names: Mapping[Operand, str], log: Log,
     next_one = events.mutate(**{_EPOCH: epoch(events[AT]) + 1})
     both = ibis.union(own, next_one, distinct=False)
     nothing = {name: ibis.literal(0.0, "float64") for name in names.values()}
-    told = _running(key, both, KNOWN, labels, [(0, labels[AT])], amounts, nothing, epoch=epoch)
+    told = _running(key, both, KNOWN, labels, [(0, lambda at: at)], amounts, nothing, epoch=epoch)
     masses = told.group_by(LABEL).aggregate(**{name: told[name].max() for name in names.values()})
     at = labels.select(LABEL, AT)
     masses = masses.inner_join(at, LABEL)
@@ -457,10 +512,12 @@ def _told(x: Operand, column: Any) -> Any:
 
 
 def _microseconds(at: Any) -> Any:
-    # Whole seconds first, as some engines round the epoch of a fraction; only text gives microseconds on every engine.
+    # Engines differ in what an epoch's fraction, or a cast, gives; a difference in microseconds is one everywhere.
     if at.type().is_integer():
         return at.cast("int64")
-    return at.truncate("s").epoch_seconds().cast("int64") * 1_000_000 + at.strftime("%f").cast("int64")
+    # Without the zone (sessions run in UTC) it costs a third.
+    epoch = ibis.literal("1970-01-01 00:00:00").cast("timestamp")
+    return at.cast("timestamp").delta(epoch, unit="microsecond").cast("int64")
 
 
 def _value(value: Any) -> Any:

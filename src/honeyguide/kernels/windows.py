@@ -182,7 +182,7 @@ def as_of(
     n_cells, n_windows, late = cell_i.shape[0], windows.shape[0], known.shape[0] > 0
     row, left = empty.copy(), np.empty(n_windows, np.int64)
     of_cell, measures, times = _measures(cell_i, cell_f)
-    n_measures = measures.shape[0]
+    n_measures, n_times = measures.shape[0], times.shape[0]
     longest = 0
     for e in range(row_ptr.shape[0] - 1):
         if row_ptr[e] < row_ptr[e + 1]:
@@ -217,7 +217,8 @@ def as_of(
                     running[after, m] = running[before, m] + amount_of(
                         measures[m], e_action[seen], e_value[seen], cell_i, cell_f
                     )
-                for c in times:
+                for t in range(n_times):
+                    c = times[t]
                     if meets(c, e_action[seen], e_value[seen], cell_i, cell_f):
                         time = e_at[seen] if cell_i[c, KIND] == LAST else -e_at[seen]
                         row[cell_i[c, OFFSET]] = max(row[cell_i[c, OFFSET]], time)

@@ -43,10 +43,10 @@ _WINDOWED: tuple[dict[str, Any], ...] = (
     {"aggregate": "count", "action": "click", "window_days": 7},
     {"aggregate": "count", "action": "buy", "window_days": 30, "hop": "day"},
     {"aggregate": "sum", "window_days": 7},
+    {"aggregate": "mean", "window_days": 7},
     {"aggregate": "mean", "window_days": 30, "hop": "day"},
     {"aggregate": "ratio", "action": "buy", "of_action": "*", "window_days": 30, "hop": "day"},
-    {"aggregate": "ratio", "min_value": 4, "window_days": 7},
-    {"aggregate": "std", "window_days": 30, "hop": "day"},
+    {"aggregate": "trend", "window_days": 1, "of_days": 7},
 )
 FEATURES = FeatureSet.from_config(
     [{"name": f"{entity}_{at}", "entity": entity} | body for entity in ("user", "item")
@@ -61,7 +61,7 @@ def scale() -> float:
 
 
 def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Kernel, SQL and a bare as-of join over the same files; online reads and updates; the values on DuckDB and Spark."""
+    """Kernel, SQL and a bare as-of join over the same files; online reads and updates; values on DuckDB and Spark."""
     folder, missing = Path(tempfile.mkdtemp(prefix="honeyguide-bench-")), list[str]()
     rows: list[dict[str, Any]] = []
     try:
@@ -186,7 +186,7 @@ def _by_sql(folder: Path) -> dict[str, float]:
     from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
     from honeyguide.features.asof_ibis import as_of_table
 
-    with DuckDBTables(DuckDBConfig(memory_gb=1.0, temp_folder=folder / "spill")) as engine:
+    with DuckDBTables(DuckDBConfig(memory_gb=1.2, temp_folder=folder / "spill")) as engine:
         events, labels = (engine.parquet(folder / f"{name}.parquet") for name in ("events", "labels"))
         engine.write(as_of_table(FEATURES, events, labels), folder / "sql.parquet")
     return {}
@@ -196,7 +196,7 @@ def _bare_join(folder: Path) -> dict[str, float]:
     """The newest earlier event of each label's person and of its item by DuckDB's own as-of join: no feature at all."""
     from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 
-    with DuckDBTables(DuckDBConfig(memory_gb=1.0, temp_folder=folder / "spill")) as engine:
+    with DuckDBTables(DuckDBConfig(memory_gb=1.2, temp_folder=folder / "spill")) as engine:
         events, labels = (engine.parquet(folder / f"{name}.parquet") for name in ("events", "labels"))
         joined = labels.select(c.LABEL_ID)
         for key in (c.USER_ID, c.ITEM_ID):
