@@ -41,6 +41,10 @@ COUNTED = {"clicks": "clicks", "purchases": "purchases"}
 _DEEDS = {"visits": "visits", "clicks": "clicks", "purchases": "purchases", "hides": "hides"}
 MOST_DAYS = 3_650
 OFFLINE = ("nDCG@10", "all")
+_HOPELESS = (
+    "No length of this log suffices: explore more (`epsilon`, `pool`, `first_slot`), or value a change nearer to the "
+    "present policy."
+)
 SHADOWED = 30_000
 """Lists at most that are valued off-policy: the first ones."""
 
@@ -186,7 +190,7 @@ class _Outcomes:
         best = next((one for one in valued.estimates if one.estimator == valued.best), None)
         return {
             "verdict": valued.verdict.name, "reasons": list(valued.verdict.reasons),
-            "advice": list(valued.verdict.advice), "estimator": valued.best,
+            "advice": list(valued.verdict.advice) if valued.overlap.ess >= 1 else [_HOPELESS], "estimator": valued.best,
             "estimate": None if best is None else best.estimate, "low": None if best is None else best.low,
             "high": None if best is None else best.high, "logged": valued.logged_value,
             "ess": valued.overlap.ess, "unsupported": valued.overlap.unsupported, "lists": len(self.shadow.lists),

@@ -13,7 +13,7 @@ from honeyguide.kernels.world import CLICKED, DAY_US
 from honeyguide.world.config import WorldConfig
 from honeyguide.world.population import Priors
 from honeyguide.world.portrait import SESSION_GAP_US, Portrait, distances
-from honeyguide.world.world import World
+from honeyguide.world.world import Lists, World
 
 __all__ = ["Fit", "fit", "portrait_of_world", "priors_of"]
 
@@ -139,17 +139,17 @@ def _branches(events: Interactions, leaf: I32, leaves: int) -> I32:
 
 def portrait_of_world(config: WorldConfig, priors: Priors, days: float, warm_days: float = WARM_DAYS) -> Portrait:
     """A world under its built-in policy, seen as its log of clicks (after a warm-up)."""
-    world = World(config, priors)
+    world, lists = World(config, priors), list[Lists]()
     world.live(warm_days)
-    seen = world.live(days)
+    seen = world.live(days, lists)
     clicks = seen[(seen["did"] & CLICKED) > 0]
     if len(clicks) < 2:
         raise DataError(
             expected="a world in which people click", got=f"{len(clicks)} clicks in {days:g} days",
             do="Raise base or visits_a_day, or start from the default world.",
         )  # fmt: skip
-    slots = np.bincount(seen["position"], minlength=config.slots + 1)[1:]
-    rate = np.bincount(clicks["position"], minlength=config.slots + 1)[1:] / np.maximum(slots, 1)
+    shown = (Lists.joined(lists, config.slots).items >= 0).sum(0)
+    rate = np.bincount(clicks["position"], minlength=config.slots + 1)[1:] / np.maximum(shown, 1)
     item, user = clicks["item"].astype(np.int32), clicks["user"].astype(np.int32)
     return Portrait.of(user, item, clicks["at"].astype(np.int64), rate)
 
@@ -162,6 +162,7 @@ def fit(
 
     Taken straight from the log: people, items, each person's tastes and pace, prices, popularity, the week's pulse.
     Matched by trial (damped, 16 worlds): visits a day, events per session, popularity skew, repeats, people lost.
+    position_rate: (slots,) of a list, clicks on each slot per list that had it; with it patience is matched too.
     """
     good = events.take(events.weight > 0) if np.any(events.weight > 0) else events
     if len(good) < FEWEST_EVENTS or len(catalog) < 2 or len(np.unique(good.item)) < 2:
@@ -178,6 +179,8 @@ def fit(
     some = np.sort(rng.choice(people, most_people, replace=False)) if len(people) > most_people else people
     trial = _of_people(replace(priors, joined=_joined(newest)), some)
     config = _first_guess(log, catalog, len(some), int(newest.at[0]) - int(WARM_DAYS * DAY_US), seed)
+    if position_rate is not None:
+        config = config.model_copy(update={"slots": len(position_rate)})
     days = max(log.days, 7.0)
     best: tuple[float, WorldConfig, Portrait] | None = None
     for attempt in range(trials):
@@ -254,11 +257,16 @@ def _nearer(config: WorldConfig, log: Portrait, seen: Portrait, step: float) -> 
     odds = np.log(shape.more / (1.0 - shape.more)) + 0.8 * length
     tails = log_ratio(_tail(seen.session_events), _tail(log.session_events))
     gaps = log_ratio(_spread(seen.gap_hours), _spread(log.gap_hours))
+    slots = 0.0
+    if log.position_rate is not None and seen.position_rate is not None and len(log.position_rate) >= 4:
+        # What is left of the first half's clicks in the second: about the patience to the power of half the slots.
+        slots = log_ratio(_lower(seen.position_rate), _lower(log.position_rate)) / (len(log.position_rate) / 2)
     new_shape = shape.model_copy(
         update={
             "visits_a_day": float(np.clip(shape.visits_a_day * np.exp(visits), 1e-4, 50.0)),
             "more": float(np.clip(1.0 / (1.0 + np.exp(-odds)), 0.01, 0.95)),
             "heat": float(np.clip(shape.heat * np.exp(-2.0 * skew), 0.3, 20.0)),
+            "patience": float(np.clip(shape.patience * np.exp(slots), 0.3, 0.995)),
             "gap_shape": float(np.clip(shape.gap_shape * np.exp(-0.5 * gaps), 0.25, 4.0)),
         }
     )
@@ -275,6 +283,12 @@ def _nearer(config: WorldConfig, log: Portrait, seen: Portrait, step: float) -> 
 
 def _middle(hours: F64) -> float:
     return 24.0 if np.isnan(hours).any() else max(float(np.median(hours)), 0.5)
+
+
+def _lower(rate: F64) -> float:
+    """Clicks of the lower half of the slots over those of the upper half."""
+    half = len(rate) // 2
+    return float(rate[half:].mean() / max(rate[:half].mean(), 1e-12))
 
 
 def _tail(session: F64) -> float:

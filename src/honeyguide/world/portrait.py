@@ -33,7 +33,7 @@ class Portrait:
     pulse: F64  # (168,) activity by hour of the week, mean 1
     lost_share: float  # of the people of the first half: not seen in the second
     stable_share: float  # overlap of the top tenth of items between the halves
-    position_rate: F64 | None = None  # clicks per look by slot, if the log tells of looks
+    position_rate: F64 | None = None  # clicks per list by slot, if the log tells of lists
 
     @classmethod
     def of(cls, user: I32, item: I32, at: I64, position_rate: F64 | None = None) -> Portrait:
