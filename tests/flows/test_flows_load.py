@@ -151,9 +151,7 @@ def test_one_bad_file_keeps_all_of_them_out(shop: Path, tmp_path: Path) -> None:
 def test_a_contract_refuses_a_load_and_holds_rows_back(shop: Path, tmp_path: Path) -> None:
     contract = Layout.open(shop).contracts / "events.toml"
     assert contract.exists()
-    contract.write_text(
-        'table = "events"\n[columns.user_id.values]\nallowed = ["u0", "u1"]\nseverity = "quarantine"\n'
-    )
+    contract.write_text('table = "events"\n[columns.user_id.values]\nallowed = ["u0", "u1"]\nseverity = "quarantine"\n')
     found = _counts(load(shop, events=_events(tmp_path / "m.csv", *range(50, 55))))["events"]
     assert found == (5, 2, 3, {"value_not_allowed": 3})
     contract.write_text(contract.read_text().replace('"quarantine"', '"refuse"'))

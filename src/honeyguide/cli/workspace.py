@@ -176,7 +176,7 @@ def explain(folder: Dir, as_json: Json = False) -> None:
 @app.command(
     epilog=examples(
         'honeyguide sql shop "select action, count(*) from events group by 1"',
-        'honeyguide sql shop "select * from retention where grain = \'week\'"',
+        "honeyguide sql shop \"select * from retention where grain = 'week'\"",
         "honeyguide sql shop --views",
     )
 )

@@ -109,7 +109,11 @@ LOAD_ID = Column("load_id", "string", "The load that met the row.")
 LOADED_AT = Column("loaded_at", "timestamp", "When the load ran.", unit="us UTC")
 MEANT_FOR = Column("meant_for", "string", "The table that the row was meant for.", nullable=True)
 REPLAYED_AT = Column(
-    "replayed_at", "timestamp", "When the row re-entered its table; null while it is held.", unit="us UTC", nullable=True
+    "replayed_at",
+    "timestamp",
+    "When the row re-entered its table; null while it is held.",
+    unit="us UTC",
+    nullable=True,
 )
 
 # Features, labels, training
