@@ -8,6 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -29,6 +32,8 @@ from honeyguide.flows.compact import compact
 from honeyguide.flows.create import create
 from honeyguide.flows.forget import forget
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.load import load
+from honeyguide.flows.operate import server
 from honeyguide.flows.traces import Person
 from honeyguide.flows.wiring import open_desk
 from honeyguide.schema.wire import EventIn, EventsRequest, RecommendRequest, SearchRequest
@@ -254,8 +259,13 @@ def test_a_running_server_drops_the_person_and_an_old_file_does_not_bring_them_b
     desk.recommend(RecommendRequest(user_id=PERSON, k=3))
     desk.close()
     compact(layout)
+    old = tmp_path / "world"
+    report = load(layout.root, events=old / "events.parquet", users=old / "users.parquet")
+    for line in report["loads"]:
+        assert line["rows_in"] == line["accepted"] + line["quarantined"]
+        assert line["reasons"]["forgotten"] == {"events": 42, "users": 1}[line["table"]]
     with Snapshots(layout.tables).appender("events") as writer:
-        writer.add(_old_rows(tmp_path / "world" / "events.parquet"))
+        writer.add(_old_rows(old / "events.parquet"))
     assert writer.erased == 42
     assert list(_places(layout, PERSON.encode())) == []
     forget(layout.root, PERSON, allow_return=True)
@@ -275,6 +285,38 @@ def _old_rows(path: Path) -> pa.Table:
         "item_id": [row["movie_id"] for row in rows], "action": ["rating"] * len(rows),
         "value": [row["stars"] for row in rows], "happened_at": at, "known_at": at,
     })  # fmt: skip
+
+
+@pytest.mark.heavy
+def test_a_server_without_a_good_build_says_so_and_takes_events(shop: Path) -> None:
+    def ask(path: str, body: object = None) -> tuple[int, str]:
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{api.url}{path}", data)) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    with server(shop, port=0, workers=2, api_keys=()) as api:
+        assert ask("/v1/recommend", {"user_id": "p1"})[0] == 200
+        forget(shop, "p1")
+        # Two workers, each looking twice a second; the socket gives any of them the next request.
+        until, calm = time.monotonic() + 60, 0
+        while calm < 20 and time.monotonic() < until:
+            calm = calm + 1 if ask("/readyz")[0] == 503 else 0
+        status, said = ask("/v1/recommend", {"user_id": "p2"})
+        assert status == 503
+        assert "retired" in said
+        assert "honeyguide build" in said
+        event = {"item_id": "f3", "action": "rating", "value": 4.0}
+        status, said = ask("/v1/events", {"events": [event | {"user_id": "p2"}, event | {"user_id": "p1"}]})
+        assert (status, msgspec.json.decode(said)["accepted"]) == (200, 1)
+        assert "forgotten" in said
+        build(shop)
+        until, calm = time.monotonic() + 60, 0
+        while calm < 20 and time.monotonic() < until:
+            calm = calm + 1 if ask("/readyz")[0] == 200 else 0
+        assert ask("/v1/recommend", {"user_id": "p2"})[0] == 200
 
 
 def test_an_erasure_that_was_cut_off_is_finished_by_the_next(

@@ -18,6 +18,7 @@ from honeyguide.engines.tasks.steps import disk_errors, only_process
 from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed, waiting
+from honeyguide.flows.kept_out import KeptOut
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.load_records import of_file, opened, settled
 from honeyguide.intake.catalog import load_items, load_users, put_rows
@@ -168,12 +169,13 @@ def load(
 class Refused:
     """Quarantine's writer, and the first rows it was given."""
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    def __init__(self, writer: Any, kept_out: KeptOut) -> None:
+        self._writer, self._kept_out = writer, kept_out
         self.first: list[dict[str, Any]] = []
 
     def add(self, batch: pa.Table) -> None:
         """Take rows."""
+        batch = self._kept_out.blanked(batch)
         self._writer.add(batch)
         self.first += batch.slice(0, _SHOWN_ROWS - len(self.first)).to_pylist()
 
@@ -203,6 +205,7 @@ class _Load:
             layout, engine, sources, now, tell, bots,
         )  # fmt: skip
         self.tables = Snapshots(layout.tables, engine)
+        self.kept_out = KeptOut(self.tables.forgotten)
         self.brought = Brought()
         self.checks: dict[str, ContractCheck] = {}
         self.kinds: dict[str, dict[str, str]] = {}
@@ -214,7 +217,7 @@ class _Load:
         files = self.sources.files
         with ExitStack() as locks, ExitStack() as writers:
             writer = writers.enter_context(self.tables.appender(EVENTS.name)) if EVENTS.name in files else None
-            refused = Refused(writers.enter_context(self.tables.appender(QUARANTINE.name)))
+            refused = Refused(writers.enter_context(self.tables.appender(QUARANTINE.name)), self.kept_out)
             refused.add(QUARANTINE.arrow().empty_table())
             for table in (ITEMS, USERS):
                 if table.name in files:
@@ -255,7 +258,7 @@ class _Load:
         check = self._check(table)
         loaded = _LOADERS[table.name](
             self.engine, self.sources.files[table.name], mapping=self.sources.mappings.get(table.name),
-            had=typed(self.tables, table), checks=_listed(check), warns=_warns(check), now=self.now,
+            had=typed(self.tables, table), checks=[self.kept_out, *_listed(check)], warns=_warns(check), now=self.now,
         )  # fmt: skip
         self.catalog[table.name] = loaded.items if table is ITEMS else loaded.users
         refused.add(loaded.quarantine)
@@ -273,7 +276,7 @@ class _Load:
             seed(self.layout, self.tables, seen)
             streamed = stream_events(
                 self.engine, file, writer, refused, seen=seen, mapping=self.sources.mappings.get(EVENTS.name),
-                items=known[c.ITEM_ID], checks=_listed(check), warns=_warns(check), now=self.now,
+                items=known[c.ITEM_ID], checks=[self.kept_out, *_listed(check)], warns=_warns(check), now=self.now,
                 unknown_item="add" if check is None or check.contract is None else check.contract.unknown_item,
                 tell=lambda rows: self.tell(EVENTS.name, rows, max(about, rows, 1)),
             )  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Person"]
+__all__ = ["Person", "people_in"]
 
 _CELLS = re.compile(r"[,;\t|\"'\s]+")
 _USER = "user"
@@ -68,12 +68,7 @@ class Person:
             return False
         if self.telling:
             return self._word.search(text) is not None
-        document = _parsed(text)
-        if document is None:
-            return self.id in _CELLS.split(text)
-        pairs = list(_scalars(document))
-        people = [value for key, value in pairs if _is_person(key)]
-        return self.id in (people or [value for _, value in pairs])
+        return self.id in people_in(text)
 
     def without(self, document: Any) -> Any:
         """A JSON document in which the person is named no more."""
@@ -104,6 +99,15 @@ class Person:
             for row in np.flatnonzero(near & ~found).tolist():
                 found[row] = self.is_in(table[name][row].as_py())
         return found
+
+
+def people_in(text: str) -> set[str]:
+    """Who may be named in a row as it came: what stands under a person's key, else every value or cell."""
+    document = _parsed(text)
+    if document is None:
+        return {cell for cell in _CELLS.split(text) if cell}
+    pairs = list(_scalars(document))
+    return {value for key, value in pairs if _is_person(key)} or {value for _, value in pairs}
 
 
 def _parsed(text: str) -> Any:

@@ -54,6 +54,7 @@ REASONS: dict[str, str] = {
     "unknown_item": "An item that the catalog does not hold.",
     "duplicate": "The same event id, or the very same row, came before.",
     "superseded": "A newer row has the same id.",
+    "forgotten": "Of a person who was erased; nothing of the row is kept.",
 }
 """Every reason code of Quarantine, with what it means."""
 
