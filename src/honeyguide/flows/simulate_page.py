@@ -140,8 +140,11 @@ def _short_chart(row: Mapping[str, Any]) -> Markup:
         rows.append(Interval("predicted", found["estimate"], found["low"], found["high"], tone=0))
     rows.append(Interval("true, same lists", same["changed"], tone=1))
     measured = row.get("measured")
-    if measured is not None and measured["changed"] is not None:
-        rows.append(Interval("measured", measured["changed"], tone=2))
+    if measured is not None and measured["difference"] is not None:
+        # The arms are other people than everybody: what they tell is the difference.
+        start = row["truth"]["present"]
+        low, high = (None if measured[end] is None else start + measured[end] for end in ("low", "high"))
+        rows.append(Interval("measured", start + measured["difference"], low, high, 2))
     if "truth" in row:
         rows.append(Interval("true, lived with", row["truth"]["changed"], tone=5))
     return interval_chart(rows, label=f"{row['outcome']}: predicted, measured and true")
@@ -181,11 +184,12 @@ def day_chart(daily: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> 
     for tone, (policy, rows) in zip((3, 0), daily.items(), strict=True):
         line = " ".join(at(row["day"], row[name]) for row in rows)
         parts.append(Markup('<polyline class="tone t{}" points="{}"/>').format(tone, line))
-        x, y = at(rows[-1]["day"], rows[-1][name]).split(",")
-        shift = 0 if policy == "present" else 13
-        parts.append(
-            Markup('<text class="figure" x="{}" y="{:.1f}">{}</text>').format(float(x) + 8, float(y) + shift, policy)
-        )
+        end_x, end_y = (float(one) for one in at(rows[-1]["day"], rows[-1][name]).split(","))
+        # The higher line's name stands above, so that two that end together can be read.
+        ends = {one: other[-1][name] for one, other in daily.items()}
+        above = policy == max(ends, key=lambda one: (ends[one], one))
+        label = Markup('<text class="figure" x="{:.1f}" y="{:.1f}">{}</text>')
+        parts.append(label.format(end_x + 8, end_y + (-5 if above else 11), policy))
     parts.append(Markup('<text class="axis" x="{}" y="{}">day 1</text>').format(left, height - 6))
     parts.append(Markup('<text class="axis" x="{}" y="{}">day {}</text>').format(right, height - 6, days))
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{} by day">{}</svg>').format(
