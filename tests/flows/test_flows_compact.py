@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -24,6 +27,7 @@ from honeyguide.flows.create import create
 from honeyguide.flows.data import all_items, held, held_expression, load
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.wiring import open_desk
+from honeyguide.flows.workspace import Workspace
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS
 from honeyguide.schema.wire import EventIn, EventsRequest, Item, RecommendRequest
 from honeyguide.serving.record import event_records, item_record
@@ -213,6 +217,50 @@ def test_a_server_that_was_overtaken_reads_the_tables_and_one_that_follows_never
         assert sum(at >= NOW for at in history.at.tolist()) == 7
         assert desk.recommend(RecommendRequest(user_id="p1", k=3)).items
         desk.close()
+
+
+@pytest.mark.heavy
+def test_processes_that_write_in_turn_know_each_event_once(shop: Path) -> None:
+    desks = [open_desk(str(shop), watch=False) for _ in range(2)]
+    chance = np.random.default_rng(3)
+    for step in range(40):
+        desk = desks[int(chance.integers(2))]
+        events = [
+            EventIn(f"p{n % 7}", f"f{n % 190}", "rating", event_id=f"own {n}", value=4.0)
+            for n in chance.integers(0, 300, int(chance.integers(1, 30))).tolist()
+        ]
+        told = desk.record(EventsRequest(events)).result(10)
+        assert told.accepted + told.duplicates == len(events)
+        if step % 5 == 0:
+            desks[step % 2].put_item(Item(f"f-new-{step}", title=f"New {step}")).result(10)
+        if chance.random() < 0.3:
+            desks[int(chance.integers(2))].tick()
+    fresh = open_desk(str(shop), watch=False)
+    for desk in (*desks, fresh):
+        desk.tick()
+    later = time.time_ns() // 1000
+    for person in range(7):
+        histories = [
+            Counter(desk._live.online.history(desk._live.users.row(f"p{person}"), 5_000, later).items.tolist())
+            for desk in (*desks, fresh)
+        ]
+        assert histories[0] == histories[1] == histories[2]
+    assert len({desk._live.applied for desk in (*desks, fresh)}) == 1
+    assert not desks[0]._own
+    for desk in (*desks, fresh):
+        desk.close()
+
+
+def test_the_command_says_what_it_moved(layout: Layout, run: Callable[..., tuple[int, str, str]]) -> None:
+    _post(layout, 0, 10)
+    code, said, _ = run("compact", layout.root)
+    assert code == 0
+    assert "10 events" in said
+    code, said, _ = run("compact", layout.root, "--json")
+    assert json.loads(said)["moved"] == {"events": 0, "items": 0, "impressions": 0}
+    with Workspace(layout.root) as workspace:
+        assert workspace.compact()["dropped"] == {}
+        assert workspace.forget("nobody", dry_run=True)["tables"] == {}
 
 
 def test_a_server_compacts_in_a_process_of_its_own_when_it_is_time(layout: Layout) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from honeyguide.contracts import LogRecord, Progress
+from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.parts import Part, file_rows, file_schema
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import atomic_write, disk_errors, only_process
@@ -121,8 +122,6 @@ def _survey(layout: Layout, tables: Snapshots, person: Person) -> dict[str, Any]
 
 
 def _in_log(path: Path, person: Person) -> int:
-    from honeyguide.engines.log.sqlite import SqliteLog
-
     with closing(SqliteLog(path)) as log:
         return sum(record.user_id == person.id for page in _pages(log) for record in page)
 

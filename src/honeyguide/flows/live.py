@@ -9,8 +9,8 @@ import datetime as dt
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from honeyguide.contracts import F32, F64, CatalogView, EventLog, LogRecord, Pool
+from honeyguide.contracts import F32, F64, RETRACT, CatalogView, EventLog, LogRecord, Pool
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
 from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
+from honeyguide.flows.arrivals import Arrived, id_codes, moment_context
 from honeyguide.flows.build import Manifest
 from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
 from honeyguide.flows.data import Segments, typed
@@ -34,6 +35,7 @@ from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import Composers, Pipeline, load_blend, load_sources, ranker_columns, serviceable
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.intake.values import objects
+from honeyguide.kernels.codes import code64
 from honeyguide.ranking.trees import TreesRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig
 from honeyguide.retrieval.lexical import LexicalSource
@@ -41,7 +43,7 @@ from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import EventIn, Item
-from honeyguide.serving.record import ERASE, EVENT, ITEM, decode_events
+from honeyguide.serving.record import ERASE, EVENT, ITEM, EventRow, decode_events
 from honeyguide.slate.compose import Composer, SlateConfig, SlateResult
 from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
@@ -50,6 +52,7 @@ from honeyguide.understanding.suggest import Suggester
 __all__ = ["Facts", "Live", "Own", "Surface", "Watch", "load_manifest"]
 
 _PAGE = 20_000
+_EVENT_KEY = "ev:"  # what the key of an event's record has before the event's id
 SHOWN_PEOPLE = 4
 
 
@@ -129,14 +132,15 @@ class Live:
                 expected=f"the artifacts of {self.build_id}", got=f"no {', '.join(gone)}", do="Run `honeyguide build`."
             )
         self.items_table = pq.read_table(folders["catalog"] / "items.parquet").cast(ITEMS.arrow())
-        catalog = catalog_view(self.items_table)
+        vectors = folders["vectors"] / "vectors.npy"
+        learnt = np.asarray(np.load(vectors, mmap_mode="r")) if vectors.exists() else None
+        catalog = replace(catalog_view(self.items_table), vectors=learnt)
         self.users = Vocabulary.load(folders["catalog"] / "users.json")
         self.segments = _load_segments(folders["catalog"])
         features = FeatureSet.from_config(manifest.features)
         sources = {source.name: source for source in load_sources(self.config.sources, folders)}
         blend = load_blend(sources, BlendConfig.model_validate(manifest.blend))
         on = any(report["on"] for report in manifest.reports)
-        vectors = folders["vectors"] / "vectors.npy"
         self.pipeline = Pipeline(
             catalog=catalog,
             segments=self.segments,
@@ -144,7 +148,7 @@ class Live:
             blend=blend,
             features=features,
             ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
-            vectors=np.asarray(np.load(vectors, mmap_mode="r")) if vectors.exists() else None,
+            vectors=learnt,
             ranks=frozenset(kind for kind, one in manifest.ranks.items() if one["on"]),
         )
         # A plain array: every index into a memory map makes a new map object.
@@ -207,7 +211,8 @@ class Live:
             self._apply_events(kinds.get(EVENT, []))
             if ERASE in kinds:
                 gone = [payload.decode() for payload in kinds[ERASE]]
-                self.forget(Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone))
+                for user_id in Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone):
+                    self.erase(user_id)
             self.applied = page[-1][0]
 
     def skip_trimmed(self) -> None:
@@ -215,16 +220,16 @@ class Live:
         if self.log is not None:
             self.applied = max(self.applied, self.log.trimmed())
 
-    def forget(self, user_ids: Iterable[str]) -> None:
-        """Drop what this process knows of people: their events, their place in the vocabulary, their segment."""
-        for user_id in user_ids:
-            row = self.users.row(user_id)
-            if row >= 0:
-                self.online.erase(row)
-                self.users.forget(user_id)
-                if row < len(self.segments.of_user):
-                    self.segments.of_user[row] = -1
+    def erase(self, user_id: str) -> int:
+        """Drop what this process knows of a person: events, row, segment; returns how many events went."""
+        row = self.users.forget(user_id)
+        if row < 0:
+            return 0
+        if row < len(self.segments.of_user):
+            self.segments.of_user[row] = -1
+        gone = self.online.erase(row)
         self.description = self.describe()
+        return gone
 
     def _take_tables(self) -> None:
         """Apply what the tables got since the build: from the log, or loaded from files."""
@@ -233,50 +238,61 @@ class Live:
             return
         if tables.find(ITEMS.name) is not None:
             self._apply_items(changed_items(tables, versions.get(ITEMS.name)))
-        columns = (c.USER_ID, c.ITEM_ID, c.ACTION, c.VALUE, c.HAPPENED_AT)
+        columns = [c.USER_ID, c.ITEM_ID, c.ACTION, c.HAPPENED_AT, c.VALUE, c.EVENT_ID, c.CORRECTS]
+        if self.online.features.context_keys:
+            columns += [c.SURFACE, c.QUERY, c.CONTEXT]
         for rows in tables.since(EVENTS.name, versions[EVENTS.name], c.EVENT_ID, columns=columns):
-            users, items, actions, values = (rows[column].to_pylist() for column in columns[:-1])
-            self._apply(users, items, actions, values, rows[c.HAPPENED_AT].cast("int64").to_pylist())
+            told = [rows[column].to_pylist() if column in rows.column_names else None for column in columns]
+            ats = rows[c.HAPPENED_AT].cast("int64").to_pylist()
+            told[columns.index(c.HAPPENED_AT)] = ats
+            filled = [[None] * rows.num_rows if column is None else column for column in told]
+            events = [EventRow(*cells) for cells in zip(*filled, strict=True)]
+            self._apply(events, ats, [event.event_id for event in events])
         self.applied = tables.offset(EVENTS.name, self.log.id)
 
     def _apply_own(self, batches: list[Own]) -> None:
         events = [event for batch in batches for event in batch.events]
-        self._apply(
-            [event.user_id for event in events],
-            [event.item_id for event in events],
-            [event.action for event in events],
-            [event.value for event in events],
-            [record.at for batch in batches for record in batch.records],
-        )
+        records = [record for batch in batches for record in batch.records]
+        self._apply(events, [record.at for record in records], [record.key[len(_EVENT_KEY) :] for record in records])
 
     def _apply_events(self, payloads: list[bytes]) -> None:
         rows = decode_events(payloads)
-        self._apply(
-            [row.user_id for row in rows],
-            [row.item_id for row in rows],
-            [row.action for row in rows],
-            [row.value for row in rows],
-            [row.happened_at for row in rows],
-        )
+        self._apply(rows, [row.happened_at for row in rows], [row.event_id for row in rows])
 
-    def _apply(
-        self, users: list[str], items: list[str], actions: list[str], values: list[float | None], ats: list[int]
-    ) -> None:
-        if not users:
+    def _apply(self, rows: Sequence[Arrived], ats: list[int], ids: list[str]) -> None:
+        if not rows:
             return
-        item = self.catalog.items.rows(items)
-        user = self.users.add_many(users)
+        item = self.catalog.items.rows([row.item_id for row in rows])
+        user = self.users.add_many([row.user_id for row in rows])
         code, strength = self._actions.get, self.config.actions.get
-        action = np.array([code(name, -1) for name in actions], np.int16)
-        weight = np.array([strength(name, 0.0) for name in actions], np.float32)
-        value = np.array(values, np.float32)  # None becomes nan
+        action = np.array([code(row.action, -1) for row in rows], np.int16)
+        weight = np.array([strength(row.action, 0.0) for row in rows], np.float32)
+        value = np.array([row.value for row in rows], np.float32)  # None becomes nan
         at = np.array(ats, np.int64)
+        event = id_codes(ids)
         known = item >= 0
+        corrects = known_us = None
+        retracted: list[tuple[int, int, int]] = []
+        if any(row.corrects is not None for row in rows):
+            corrects = np.array([code64(row.corrects) for row in rows], np.int64)
+            # Whatever time a correction gives, it takes the other's place from now on.
+            known_us = np.maximum(at, self.now_us())
+            known &= np.array([row.action != RETRACT for row in rows])
+            gone = ~known & (corrects != 0)
+            retracted = list(zip(user[gone].tolist(), corrects[gone].tolist(), known_us[gone].tolist(), strict=True))
+        keys = self.online.features.context_keys
+        context = moment_context(rows, keys, known) if keys else None
         if not known.all():
             user, item, action = user[known], item[known], action[known]
-            value, weight, at = value[known], weight[known], at[known]
+            value, weight, at, event = value[known], weight[known], at[known], event[known]
+            if corrects is not None and known_us is not None:
+                corrects, known_us = corrects[known], known_us[known]
         self.online.ensure(len(self.users), len(self.catalog))
-        self.online.apply_many(user, item, action, value, weight, at)
+        self.online.apply_many(
+            user, item, action, value, weight, at, known_us=known_us, event=event, corrects=corrects, context=context
+        )
+        for one in retracted:
+            self.online.retract(*one)
         liked = weight > 0
         for source in self.pipeline.sources.values():
             if liked.any() and hasattr(source, "update"):
@@ -286,7 +302,7 @@ class Live:
         if not payloads:
             return
         self.items_table = put_items(self.items_table, payloads)
-        catalog = catalog_view(self.items_table)
+        catalog = replace(catalog_view(self.items_table), vectors=self.pipeline.vectors)
         ids = dict.fromkeys(msgspec.msgpack.decode(payload)[c.ITEM_ID] for payload in payloads)
         rows = catalog.items.rows(ids)
         changed = wire_items(self.items_table.take(rows))

@@ -252,7 +252,8 @@ class Desk:
         except HoneyguideError as error:
             # There is no build to load any more. This one stays, without the people that were erased meanwhile.
             _logger.warning("the log was trimmed and the build cannot be loaded again", reason=str(error))
-            self._live.forget(self._forgotten.among(self._live.users.ids))
+            for user_id in self._forgotten.among(self._live.users.ids):
+                self._live.erase(user_id)
             self._live.skip_trimmed()
 
     def _answering(self) -> Live:

@@ -145,6 +145,21 @@ class Workspace:
 
         return evaluate(self.folder, progress=progress)
 
+    def compact(self) -> dict[str, Any]:
+        """Move the log into the tables, and apply `[retention]`."""
+        from honeyguide.flows.compact import compact
+
+        return compact(self.folder)
+
+    def forget(
+        self, user: str | int, *, dry_run: bool = False, rebuild: bool = False, allow_return: bool = False
+    ) -> dict[str, Any]:
+        """Erase a person, as `honeyguide forget` does."""
+        from honeyguide.flows.forget import forget
+
+        self.close()
+        return forget(self.folder, str(_id(user)), dry_run=dry_run, rebuild=rebuild, allow_return=allow_return)
+
     def recommend(
         self, *, surface: str = "home", user: str | int | None = None, item: str | int | None = None,
         board: Sequence[str | int] | str | int = (),

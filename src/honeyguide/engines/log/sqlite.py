@@ -32,7 +32,7 @@ class QueueFullError(ResourceError):
 class SqliteLog:
     """An `EventLog` and `Erasable` in one SQLite file, for any number of processes of one machine.
 
-    Price: 1.7 us of processor time and 15 bytes beside key and payload for a record in batches of 100, whatever the
+    Price: some 2 us of processor time and 15 bytes beside key and payload for a record in batches of 100, whatever the
     keys look like, and one sync of the disk per group of whatever is queued. Keys are remembered in `<path>-keys` (27
     to 66 bytes each, in shared memory), the newest offset in `<path>-head`; both can be made again from the database.
     Records whose kind is in `lingering` wait up to `linger_ms` for company before they are written; all others are
