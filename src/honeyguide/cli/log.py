@@ -35,9 +35,7 @@ def forget(
     folder: Dir,
     user: Annotated[str, typer.Option(help="The person's id.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would touch.")] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build without them before old builds go.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build without them before old builds go.")] = False,
     allow_return: Annotated[
         bool, typer.Option("--allow-return", help="Keep no hash that would keep the person out; lifts an earlier one.")
     ] = False,
