@@ -12,6 +12,7 @@ import structlog
 from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
+from honeyguide.flows.arrivals import coded_context
 from honeyguide.flows.pipeline import NEW, ranker_matrix
 from honeyguide.retrieval.lexical import highlight
 from honeyguide.schema.wire import (
@@ -168,7 +169,9 @@ def rank(live: Live, surface: Surface, ask: Ask, pool: Pool, deadline: Deadline)
     items = pool.items[0]
     if ranker is None or not (utility.weights or utility.rank_weights):
         return np.full((len(items), len(live.pipeline.heads)), np.nan)
-    features = live.online.read(ask.user, items, ask.now_us, ask.items, ask.weights, ask.at)
+    keys = live.online.features.context_keys
+    context = coded_context(keys, ask.request.surface, ask.request.context) if keys else None
+    features = live.online.read(ask.user, items, ask.now_us, ask.items, ask.weights, ask.at, context=context)
     deadline.check("features")
     scores = ranker.score(ranker_matrix(features, pool, live.pipeline.blend.asked))
     deadline.check("rank")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from honeyguide.contracts import F64, I32, CatalogView, Interactions, Pool, Queries, Ragged
+from honeyguide.contracts import F64, I32, I64, CatalogView, Interactions, Pool, Queries, Ragged
 from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
@@ -31,9 +31,12 @@ class Ranked:
 
 def rank_batch(
     features: FeatureSet, catalog: CatalogView, interactions: Interactions, blend: Blend, ranker: TreesRanker | None,
-    users: I32, queries: Queries, candidates: int,
+    users: I32, queries: Queries, candidates: int, context: Mapping[str, I64] | None = None,
 ) -> Ranked:  # fmt: skip
-    """Candidates and scores of many requests. `users` are rows, -1 unknown; features see what was known at `now`."""
+    """Candidates and scores of many requests. `users` are rows, -1 unknown; features see what was known at `now`.
+
+    context: (n,) facts of each request that features ask for, as codes; none of them is known if it is left away.
+    """
     pool = blend.pool(queries, candidates)
     n, k = pool.items.shape
     if ranker is None:
@@ -42,7 +45,8 @@ def rank_batch(
     stream = EventStream(interactions)
     for start in range(0, n, BLOCK):
         part = slice(start, min(start + BLOCK, n))
-        requests = Requests(users[part], queries.now[part], pool.items[part])
+        told = {name: codes[part] for name, codes in (context or {}).items()}
+        requests = Requests(users[part], queries.now[part], pool.items[part], told)
         base = group_features(features, stream, catalog, requests, _slice(queries, part))
         block = Pool(pool.items[part], pool.blend[part], pool.source_scores[part], pool.sources)
         scores[part] = ranker.score(ranker_matrix(base, block, blend.asked)).reshape(part.stop - start, k, -1)

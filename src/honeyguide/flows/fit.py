@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Source
 from honeyguide.engines.tasks.steps import StepResult, Steps, fingerprint
-from honeyguide.errors import BuildError
+from honeyguide.errors import BuildError, ConfigError
 from honeyguide.evaluation.judged import judge
 from honeyguide.evaluation.metrics import nDCG
 from honeyguide.features.definition import FeatureSet
@@ -73,6 +73,11 @@ def content(interactions: Interactions) -> str:
     for array in (interactions.user, interactions.item, interactions.action, interactions.value, interactions.weight,
                   interactions.at):  # fmt: skip
         digest.update(np.ascontiguousarray(array).data)
+    told = {"known": interactions.known_at, "until": interactions.until, **interactions.context}
+    for name, column in told.items():
+        digest.update(name.encode() if column is None else np.ascontiguousarray(column).data)
+    if interactions.former is not None:
+        digest.update(content(interactions.former).encode())
     digest.update(repr((interactions.n_users, interactions.n_items, interactions.actions)).encode())
     return digest.hexdigest()
 
@@ -218,15 +223,16 @@ class Learner:
         of_base = {name: source for name, (source, _) in self.sources(specs, base).items()}
         blend_config, blend_report = self._blend(of_base, learnt, key)
         on_base = Blend(list(of_base.values()), blend_config)
-        training = self._training(on_base, lesson, base, full, asked, key)
-        ranker, decisions, reports, folder = self._ranker(on_base, lesson, full, training, key)
+        catalog = self._with_vectors(specs, base)
+        training = self._training(on_base, catalog, lesson, base, full, asked, key)
+        ranker, decisions, reports, folder = self._ranker(on_base, catalog, lesson, full, training, key)
         elsewhere = {name for surface in config.surfaces.values() for name in surface.weights}
         in_service = self.sources(specs, full, {*on_base.asked, *elsewhere})
         folders = {name: place for name, (_, place) in in_service.items()}
         folders |= {"ranker": folder, "training": training}
         sources = {name: source for name, (source, _) in in_service.items()}
         pipeline = Pipeline(
-            catalog=self._catalog,
+            catalog=self._with_vectors(specs, full),
             segments=self._segments,
             sources=sources,
             blend=Blend([sources[name] for name in on_base.asked], _only(blend_config, on_base.asked)),
@@ -244,6 +250,19 @@ class Learner:
             if hasattr(kind, "item_vectors"):
                 return np.ascontiguousarray(self.source(spec, full)[0].item_vectors())  # type: ignore[attr-defined]
         return None
+
+    def _with_vectors(self, specs: Specs, data: Interactions) -> CatalogView:
+        """The catalog with the vectors learnt from these events, if a feature looks at them."""
+        if not self._features.needs_vectors:
+            return self._catalog
+        vectors = self.vectors(specs, data)
+        if vectors is None:
+            raise ConfigError(
+                expected="a source with item vectors, which a feature of kind embedding looks at",
+                got=f"none among {', '.join(load_plugin(spec.use).name for spec in specs)}",
+                do="Add one to [[sources]], such as the one `honeyguide init` writes, or remove the feature.",
+            )
+        return replace(self._catalog, vectors=vectors)
 
     def _blend(
         self, sources: dict[str, Source], lesson: Lesson, key: dict[str, Any]
@@ -271,13 +290,14 @@ class Learner:
         )
 
     def _training(
-        self, blend: Blend, lesson: Lesson, base: Interactions, full: Interactions, asked: I64, key: dict[str, Any]
-    ) -> Path:
+        self, blend: Blend, catalog: CatalogView, lesson: Lesson, base: Interactions, full: Interactions, asked: I64,
+        key: dict[str, Any],
+    ) -> Path:  # fmt: skip
         """The folder of the training set that all heads learn from."""
         config = self._config
         learnt = ~_newest(lesson, HELD_OUT)
         material = Material(
-            config=config, features=self._features, catalog=self._catalog, segments=self._segments, base=base,
+            config=config, features=self._features, catalog=catalog, segments=self._segments, base=base,
             full=full, asked=asked, shown=self._shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
             moments=len(asked), requests=REQUESTS, held_out_from=int(lesson.moments.at[learnt].max(initial=0)),
             aggregates=self._aggregates,
@@ -307,8 +327,14 @@ class Learner:
         }  # fmt: skip
 
     def _ranker(
-        self, blend: Blend, lesson: Lesson, full: Interactions, training: Path, key: dict[str, Any]
-    ) -> tuple[TreesRanker | None, Decisions, list[dict[str, Any]], Path]:
+        self,
+        blend: Blend,
+        catalog: CatalogView,
+        lesson: Lesson,
+        full: Interactions,
+        training: Path,
+        key: dict[str, Any],
+    ) -> tuple[TreesRanker | None, Decisions, list[dict[str, Any]], Path]:  # fmt: skip
         config, columns = self._config, ranker_columns(self._features, blend.asked)
 
         def make(folder: Path) -> None:
@@ -317,7 +343,7 @@ class Learner:
                 rows = read_rows(training, columns, config.heads, self._users)
                 ranker = self._fit_heads(config.heads, columns, rows)
                 (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker, config.heads, rows)))
-                decisions = self._decide(ranker, blend, lesson, full)
+                decisions = self._decide(ranker, blend, catalog, lesson, full)
                 ranker.save(folder)
             (folder / "decisions.json").write_bytes(msgspec.json.encode(decisions))
 
@@ -338,7 +364,9 @@ class Learner:
         config, seed = TreesConfig(heads=heads), self._config.seed
         return TreesRanker.fit(config, CatBoostTrees(), columns, rows, threads=self._threads, seed=seed)
 
-    def _decide(self, ranker: TreesRanker, blend: Blend, lesson: Lesson, full: Interactions) -> Decisions:
+    def _decide(
+        self, ranker: TreesRanker, blend: Blend, catalog: CatalogView, lesson: Lesson, full: Interactions
+    ) -> Decisions:
         """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
 
         Each kind of request is decided by itself: what helps in a visit may hurt somebody new. Probabilities, rules
@@ -352,14 +380,15 @@ class Learner:
             return {kind: RankerDecision(False, "no head that ranks is weighed") for kind in kinds}
         test = lesson.part(np.flatnonzero(_newest(lesson, HELD_OUT)))
         found = rank_batch(
-            self._features, self._catalog, full, blend, ranker, test.moments.user, test.queries, home.candidates
-        )
+            self._features, catalog, full, blend, ranker, test.moments.user, test.queries, home.candidates,
+            {name: codes[test.asked] for name, codes in full.context.items()},
+        )  # fmt: skip
         by_rank = UtilityConfig(
             rank_weights=ranks, blend_weight=utility.blend_weight, rank_constant=utility.rank_constant
         )
         slate = SlateConfig(utility=by_rank, diversify=DiversifyConfig(mmr_lambda=1.0))
         heads = dict(zip(ranker.names, ranker.calibrated, strict=True))
-        composer = Composer(slate, heads, self._catalog)
+        composer = Composer(slate, heads, catalog)
         asked = np.array(kinds_of(test.queries, REGIMES))
         with_heads = slates(found, Composers(composer, composer, frozenset()), asked.tolist(), test.queries, 10)
         ndcg = [

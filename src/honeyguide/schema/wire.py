@@ -162,6 +162,7 @@ class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     position: Annotated[int, Meta(ge=1)] | None = None
     query: Text | None = None
     context: Annotated[dict[str, str], Meta(max_length=32)] = {}
+    corrects: Id | None = None  # the id of the same person's event whose place it takes; action `retract` takes it away
 
 
 class EventsRequest(Struct, forbid_unknown_fields=True):

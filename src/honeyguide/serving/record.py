@@ -119,6 +119,7 @@ class _EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     position: int | None = None
     query: str | None = None
     context: str | None = None
+    corrects: str | None = None
 
 
 def event_records(
@@ -155,7 +156,7 @@ def event_records(
         row = _EventRow(
             event_id, event.user_id, event.item_id, event.action, at, at if at > now_us else now_us, value,
             event.surface, event.request_id, event.session_id, event.position, event.query,
-            _text(event.context) if event.context else None,
+            _text(event.context) if event.context else None, event.corrects,
         )  # fmt: skip
         records.append(LogRecord("ev:" + event_id, EVENT, at, event.user_id, _pack(row)))
     return records, refused
@@ -164,7 +165,8 @@ def event_records(
 def _clean(batch: EventsRequest) -> bool:
     """Whether no id of any event can hold what no id may hold: one look at all of them together."""
     texts = [
-        f"{e.user_id}{e.item_id}{e.action}{e.event_id}{e.surface}{e.request_id}{e.session_id}" for e in batch.events
+        f"{e.user_id}{e.item_id}{e.action}{e.event_id}{e.surface}{e.request_id}{e.session_id}{e.corrects}"
+        for e in batch.events
     ]
     return "".join(texts).isprintable()
 
@@ -190,6 +192,11 @@ class EventRow(msgspec.Struct, gc=False):
     action: str
     happened_at: int
     value: float | None = None
+    event_id: str = ""
+    corrects: str | None = None
+    surface: str | None = None
+    query: str | None = None
+    context: str | None = None
 
 
 _rows = msgspec.msgpack.Decoder(EventRow)
@@ -248,6 +255,7 @@ def _check_ids(event: EventIn, event_id: str) -> None:
         (c.SURFACE, event.surface),
         (c.REQUEST_ID, event.request_id),
         (c.SESSION_ID, event.session_id),
+        (c.CORRECTS, event.corrects),
     ):
         if given is not None and has_control_characters(given):
             raise _RefusedError("bad_id", f"{name} holds control characters: {given!a}")
