@@ -348,7 +348,7 @@ def _quality() -> dict[str, Any]:
     findings = [
         {"code": "low_volume", "severity": "warn", "rows": 412, "column": "", "detail": "1 of 7 days have fewer events "
          "than 0.5 of the median of the same weekday: Sat 2026-02-28: 412 (usually 9,021)."},
-        {"code": "bot", "severity": "quarantine", "rows": 0, "column": "user_id", "detail": "1 acts faster than people: "
+        {"code": "bot", "severity": "quarantine", "rows": 0, "column": "user_id", "detail": "1 is faster than people: "
          "more than 120 actions in a minute or 1,200 in an hour.",
          "people": [{"user_id": "<b>crawler</b>", "per_minute": 512, "per_hour": 9_120}]},
         {"code": "column_new", "severity": "warn", "rows": 0, "column": "x", "detail": "The file has a new column x."},
