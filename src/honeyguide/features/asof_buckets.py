@@ -61,7 +61,7 @@ def as_of_buckets(
             continue
         columns = [plan.features.names[at] for at in formulas[0][:, w.COLUMN]]
         of_key = _Bucket(plan, key, cells, names, columns, _facets(cells, codes or {}))
-        rows = _rows(key, log, asked, list(names.values()), named=of_key.named)
+        rows = _rows(key, log, asked, list(names.values()), actions, named=of_key.named)
         found = engine.in_buckets(rows, _KEY, of_key, of_key.schema())
         result = result.left_join(found, LABEL).drop(f"{LABEL}_right")
     values = {name: result[name].cast("float32") for name in plan.features.names}
@@ -69,29 +69,33 @@ def as_of_buckets(
     return result.select(c.LABEL_ID, **{n: ibis.ifelse(v.isnan(), absent, v) for n, v in values.items()})
 
 
-def _rows(key: Key, log: Log, labels: ir.Table, extra: list[str], *, named: bool) -> ir.Table:
+def _rows(key: Key, log: Log, labels: ir.Table, extra: list[str], actions: tuple[str, ...], *, named: bool) -> ir.Table:
     """Events and labels in one table, with the one column that they are brought together by."""
     import ibis
 
     def name(table: ir.Table) -> Any:
         parts = entity_of(key, table)
         if len(parts) == 1:
-            return parts[0].cast("string")
+            return parts[0]
         # The length tells "a" + "bc" from "ab" + "c".
         texts = [part.cast("string") for part in parts]
         return texts[0].length().cast("string") + ":" + texts[0] + texts[1]
 
     events, absent = log.all(), ibis.null("int64")
     ids = {_USER: events[c.USER_ID].cast("string"), _ITEM: events[c.ITEM_ID].cast("string")} if named else {}
+    times = (KNOWN, UNTIL) if log.versions else ()
+    codes = [(events[c.ACTION] == action, code) for code, action in enumerate(actions)]
     told = events.select(
-        **{_KEY: name(events), AT: events[AT], KNOWN: events[KNOWN], UNTIL: events[UNTIL], LABEL: absent},
-        **{c.ACTION: events[c.ACTION], c.VALUE: events[c.VALUE].cast("float32")},
+        **{_KEY: name(events), AT: events[AT], LABEL: absent, c.VALUE: events[c.VALUE].cast("float32")},
+        **{c.ACTION: (ibis.cases(*codes, else_=-1) if codes else ibis.literal(-1)).cast("int16")},
+        **{time: events[time] for time in times},
         **ids,
         **{column: _null_like(labels[column]) for column in extra},
     )
     asked = labels.select(
-        **{_KEY: name(labels), AT: labels[AT], KNOWN: absent, UNTIL: absent, LABEL: labels[LABEL]},
-        **{c.ACTION: ibis.null("string"), c.VALUE: ibis.null("float32")},
+        **{_KEY: name(labels), AT: labels[AT], LABEL: labels[LABEL], c.VALUE: ibis.null("float32")},
+        **{c.ACTION: ibis.null("int16")},
+        **dict.fromkeys(times, absent),
         **{name: ibis.null("string") for name in ids},
         **{column: labels[column] for column in extra},
     )
@@ -143,49 +147,55 @@ class _Bucket:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """The kernel over one bucket."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         coded = rows[_KEY].combine_chunks().dictionary_encode()
         n_keys = len(coded.dictionary)
         group = coded.indices.fill_null(n_keys).to_numpy().astype(np.int32)
+        del coded
         is_label = rows[LABEL].is_valid().to_numpy()
-        at = rows[AT].to_numpy()
-        known = rows[KNOWN].fill_null(0).to_numpy()
-        events = np.flatnonzero(~is_label)
-        events = events[np.lexsort((known[events], at[events]))]
-        actions = pa.array(self.plan.actions, pa.string())
-        chosen = rows.take(pa.array(events))
-        action = pc.index_in(chosen[c.ACTION], value_set=actions).fill_null(-1).to_numpy().astype(np.int16)
-        value = chosen[c.VALUE].fill_null(np.nan).to_numpy().astype(np.float32)
-        ids, codes = self._named(chosen)
-        until = chosen[UNTIL].fill_null(w.NEVER).to_numpy()
-        known, at_of = known[events], at[events]
-        late = bool(np.any(known != at_of) or np.any(until != w.NEVER))
-        none = np.zeros(0, np.int64)
+        at, asked, events = rows[AT].to_numpy(), np.flatnonzero(is_label), np.flatnonzero(~is_label)
+        known = until = np.zeros(0, np.int64)
+        if KNOWN in rows.column_names:
+            known = rows[KNOWN].fill_null(0).to_numpy()[events]
+            until = rows[UNTIL].fill_null(w.NEVER).to_numpy()[events]
+            order = np.lexsort((known, at[events]))
+            events, known, until = events[order], known[order], until[order]
+            if np.array_equal(known, at[events]) and np.all(until == w.NEVER):
+                known = until = np.zeros(0, np.int64)
+        else:
+            events = events[np.argsort(at[events], kind="stable")]
+        action = rows[c.ACTION].fill_null(-1).to_numpy()[events]
+        value = rows[c.VALUE].fill_null(np.nan).to_numpy()[events]
+        ids, codes = self._named(rows, events)
         indptr, order = w.counting_order(group[events], np.arange(len(events), dtype=np.int64), n_keys + 1)
-        asked = np.flatnonzero(is_label)
-        now = at[asked].copy()
+        now = at[asked]
         row_ptr, row_order = w.counting_order(group[asked], np.argsort(now, kind="stable"), n_keys + 1)
         out = np.full((len(asked), len(self.plan.features)), np.nan, np.float32)
-        as_of_any(
-            indptr, order, action.copy(), value.copy(), at_of.copy(), *ids,
-            known.copy() if late else none, until.copy() if late else none,
-            row_ptr, row_order, now, np.arange(len(asked)), self._of_all(rows, asked, now),
-            *self.plan.everybody.arrays, self.plan.windows, self.cells.span, *self.cells.arrays, self.cells.empty_row,
-            *codes.arrays, self.cells.spread(codes), *self.plan.formulas(self.key), np.zeros((0, 1), np.int64), out,
-        )  # fmt: skip
+        of_all, moment, no_cells = self._of_all(rows, asked, now), np.arange(len(asked)), np.zeros((0, 1), np.int64)
+        if self.plan.plain(self.key) and not len(known):
+            w.as_of(
+                indptr, order, action, value, at[events], known, row_ptr, row_order, now, moment, of_all,
+                self.plan.everybody.cell_i, self.plan.windows, self.cells.span, *self.cells.arrays,
+                self.cells.empty_row, *self.plan.formulas(self.key), no_cells, out,
+            )  # fmt: skip
+        else:
+            as_of_any(
+                indptr, order, action, value, at[events], *ids, known, until, row_ptr, row_order, now, moment, of_all,
+                *self.plan.everybody.arrays, self.plan.windows, self.cells.span, *self.cells.arrays,
+                self.cells.empty_row, *codes.arrays, self.cells.spread(codes), *self.plan.formulas(self.key),
+                no_cells, out,
+            )  # fmt: skip
         made = {LABEL: rows[LABEL].take(pa.array(asked))}
         names = self.plan.features.names
         return pa.table(made | {name: pa.array(out[:, names.index(name)]) for name in self.columns})
 
-    def _named(self, events: pa.Table) -> tuple[tuple[Any, Any], Codes]:
-        """Users and items as numbers of this bucket, and the items' codes."""
-        n = events.num_rows
+    def _named(self, rows: pa.Table, events: I64) -> tuple[tuple[Any, Any], Codes]:
+        """Users and items of the events as numbers of this bucket, and the items' codes."""
         if not self.named:
-            nobody = np.full(n, -1, np.int32)
-            return (nobody, nobody.copy()), Codes.none()
-        user, item = (events[name].combine_chunks().dictionary_encode() for name in (_USER, _ITEM))
-        numbers = [one.indices.fill_null(-1).to_numpy().astype(np.int32) for one in (user, item)]
+            nobody = np.zeros(0, np.int32)
+            return (nobody, nobody), Codes.none()
+        user, item = (rows[name].combine_chunks().dictionary_encode() for name in (_USER, _ITEM))
+        numbers = [one.indices.fill_null(-1).to_numpy().astype(np.int32)[events] for one in (user, item)]
         if not self.facets:
             return (numbers[0], numbers[1]), Codes.none()
         items, ptr, flat = item.dictionary.to_pylist(), [], list[int]()

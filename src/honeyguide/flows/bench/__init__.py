@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, str] = {
     "evaluate": "a million lists judged",
     "log": "durable events over HTTP; processes killed again and again",
     "import": "ten million events through the gate into tables, from Parquet, CSV and JSON lines",
+    "features": "features as of a million moments over ten million events, by kernel and SQL; online reads and updates",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
     "world": "a simulated audience, alone and in front of the product, and off-policy intervals against its truth",
 }

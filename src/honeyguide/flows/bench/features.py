@@ -29,7 +29,7 @@ from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.bench.rows import REPEATS, row
 from honeyguide.schema import columns as c
 
-__all__ = ["FEATURES", "alone", "run", "scale"]
+__all__ = ["ACTIONS", "FEATURES", "alone", "measured", "run", "scale"]
 
 EVENTS, LABELS, PEOPLE, ITEMS = 10_000_000, 1_000_000, 200_000, 50_000
 ACTIONS = ("view", "click", "buy")
@@ -65,10 +65,10 @@ def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     folder, missing = Path(tempfile.mkdtemp(prefix="honeyguide-bench-")), list[str]()
     rows: list[dict[str, Any]] = []
     try:
-        _alone("prepare", folder)
-        bare = _alone("bare_join", folder)
+        measured("prepare", folder)
+        bare = measured("bare_join", folder)
         for case, name in (("pit-1m-10m/kernel", "by_kernel"), ("pit-1m-10m/ibis", "by_sql")):
-            found = _alone(name, folder)
+            found = measured(name, folder)
             for metric, unit in (("wall_s", "s"), ("cpu_s", "s"), ("peak_mb", "MB")):
                 peer = {
                     "peer": bare[metric],
@@ -76,10 +76,10 @@ def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
                     "ratio": found[metric] / bare[metric],
                 }
                 rows.append(row("features", case, metric, unit, found[metric], **peer))
-        online = _alone("online", folder)
+        online = measured("online", folder)
         rows.append(row("features", "online-read-500x20", "p50_us", "us", online["read_us"]))
         rows.append(row("features", "online-update", "us_per_event", "us", online["update_us"]))
-        spark = _alone("by_spark", folder)
+        spark = measured("by_spark", folder)
         if "missing" in spark:
             missing.append("duckdb-spark: PySpark or Java is not installed (pip install 'honeyguide[spark]').")
         else:
@@ -90,7 +90,7 @@ def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, missing
 
 
-def _alone(name: str, folder: Path) -> dict[str, float]:
+def measured(name: str, folder: Path) -> dict[str, float]:
     """A function of this module in a process of its own: what it returned, with the process's own figures."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
@@ -107,7 +107,7 @@ def alone(name: str, folder: str) -> None:
     """Run one of the cases and leave its figures in the folder, with this process's peak memory."""
     cases: dict[str, Callable[[Path], dict[str, float]]] = {
         "prepare": _prepare, "by_kernel": _by_kernel, "by_sql": _by_sql, "bare_join": _bare_join, "online": _online,
-        "by_spark": _by_spark,
+        "by_spark": _by_spark, "prepare_days": _prepare_days, "by_buckets": _by_buckets,
     }  # fmt: skip
     found = cases[name](Path(folder))
     found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -123,21 +123,64 @@ def _prepare(folder: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     rng, n, m = np.random.default_rng(11), int(EVENTS * scale()), int(LABELS * scale())
-    at = BEGIN_US + np.sort(rng.integers(0, 365 * DAY_US, n))
-    user = (PEOPLE * rng.random(n) ** 2).astype(np.int32)
-    item = (ITEMS * rng.random(n) ** 3).astype(np.int32)
-    value = rng.integers(1, 6, n).astype(np.float32)
-    action = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 3, n).astype(np.int8)), list(ACTIONS))
-    time_type = pa.timestamp("us", tz="UTC")
-
-    def ids(user: Any, item: Any, at: Any) -> dict[str, Any]:
-        return {c.USER_ID: user, c.ITEM_ID: item, c.HAPPENED_AT: pa.array(at).cast(time_type)}
-
-    events = pa.table(ids(user, item, at) | {c.ACTION: action.dictionary_decode(), c.VALUE: value})
+    events = _events(rng, n, BEGIN_US, BEGIN_US + 365 * DAY_US)
     pq.write_table(events, folder / "events.parquet", row_group_size=1_000_000)
-    chosen = np.sort(rng.choice(n, m, replace=False))
-    asked = pa.table({c.LABEL_ID: np.arange(m)} | ids(user[chosen], item[chosen], at[chosen]))
+    asked = _labels(events.take(pa.array(np.sort(rng.choice(n, m, replace=False)))), 0)
     pq.write_table(asked, folder / "labels.parquet", row_group_size=1_000_000)
+    return {}
+
+
+def _events(rng: np.random.Generator, n: int, first: int, end: int) -> Any:
+    import pyarrow as pa
+
+    at = first + np.sort(rng.integers(0, end - first, n))
+    action = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 3, n).astype(np.int8)), list(ACTIONS))
+    return pa.table(
+        {
+            c.USER_ID: (PEOPLE * rng.random(n) ** 2).astype(np.int32),
+            c.ITEM_ID: (ITEMS * rng.random(n) ** 3).astype(np.int32),
+            c.HAPPENED_AT: pa.array(at).cast(pa.timestamp("us", tz="UTC")),
+            c.ACTION: action.dictionary_decode(),
+            c.VALUE: rng.integers(1, 6, n).astype(np.float32),
+        }
+    )
+
+
+def _labels(events: Any, first: int) -> Any:
+    import pyarrow as pa
+
+    numbers = pa.array(np.arange(first, first + events.num_rows, dtype=np.int64))
+    return events.select([c.USER_ID, c.ITEM_ID, c.HAPPENED_AT]).add_column(0, c.LABEL_ID, numbers)
+
+
+def _prepare_days(folder: Path) -> dict[str, float]:
+    """The same, ten times as many events, a file a day: made and written day by day."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng, days = np.random.default_rng(12), 365
+    n, m = int(10 * EVENTS * scale()) // days, int(LABELS * scale()) // days
+    (folder / "days").mkdir()
+    labels = []
+    for day in range(days):
+        first = BEGIN_US + day * DAY_US
+        events = _events(rng, n, first, first + DAY_US)
+        pq.write_table(events, folder / "days" / f"{day:03}.parquet", compression="zstd")
+        labels.append(_labels(events.take(pa.array(np.sort(rng.choice(n, m, replace=False)))), day * m))
+    pq.write_table(pa.concat_tables(labels), folder / "day_labels.parquet")
+    return {"events": float(n * days), "labels": float(m * days)}
+
+
+def _by_buckets(folder: Path) -> dict[str, float]:
+    """The kernel over buckets of people and items, from a file a day to a file: memory is that of a bucket."""
+    from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
+    from honeyguide.features.asof_buckets import as_of_buckets
+
+    config = DuckDBConfig(memory_gb=2.0, temp_folder=folder / "spill", bucket_rows=12_000_000)
+    with DuckDBTables(config) as engine:
+        events = engine.parquet(sorted((folder / "days").glob("*.parquet")))
+        labels = engine.parquet(folder / "day_labels.parquet")
+        engine.write(as_of_buckets(FEATURES, engine, events, labels, ACTIONS), folder / "buckets.parquet")
     return {}
 
 
