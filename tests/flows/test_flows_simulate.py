@@ -160,6 +160,31 @@ def test_a_copy_holds_what_waits_in_the_log(shop: Path, tmp_path: Path) -> None:
         drop_log(copy)
 
 
+def test_copies_go_whatever_happens_and_so_does_what_a_killed_process_left(shop: Path) -> None:
+    layout, ram = Layout.open(shop), Path("/dev/shm")
+    before = {path.name for path in ram.glob("honeyguide-log-*")} if ram.is_dir() else set()
+    places: list[Path] = []
+
+    def interrupted() -> None:
+        with scratch(layout) as place:
+            places.append(copied(layout, place / "copy").root / "log")
+            assert places[0].exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not places[0].parent.parent.exists()
+    left = shop / ".simulated-left"
+    left.mkdir()
+    copied(layout, left / "copy")
+    with scratch(layout) as place:
+        assert not left.exists()
+        with scratch(layout) as another:
+            assert place.exists()  # somebody is at work there
+            assert another != place
+    assert ({path.name for path in ram.glob("honeyguide-log-*")} if ram.is_dir() else set()) <= before
+
+
 def test_toml_of_a_configuration_reads_as_it_was(shop: Path, tmp_path: Path) -> None:
     document = WorkspaceConfig.load(shop / "honeyguide.toml").model_dump(mode="json")
     document["name"] = 'a "quoted" \\ name\twith\x7f everything'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ __all__ = ["Arm", "SimClock", "copied", "patient", "scratch", "toml_of"]
 
 _LINKED = (".parquet", ".npy", ".npz")
 """Files that nobody changes in place: a copy may share them."""
-_LEFT = ("log", "reports", ".lock", ".scratch", ".simulated-*")
+_MADE, _SCRATCH = ".new-simulated-", ".simulated-"
+_LEFT = ("log", "reports", ".lock", ".scratch", _MADE + "*", _SCRATCH + "*")
 _RAM = Path("/dev/shm")
 _PATIENCE_MS = 60_000.0
 """In simulated time nothing is late: an answer must not depend on how busy the machine is."""
@@ -53,13 +55,32 @@ class SimClock:
 
 @contextmanager
 def scratch(layout: Layout) -> Iterator[Path]:
-    """A folder inside a workspace (so that files can be shared with it) that is gone at the end."""
+    """A folder inside a workspace (so that files can be shared with it) that is gone at the end, logs in memory too.
+
+    What a process that was killed has left goes first.
+    """
+    for left in layout.root.glob(_SCRATCH + "*"):
+        with suppress(OSError), (left / "alive").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(left)
     with disk_errors(layout.root):
-        place = Path(tempfile.mkdtemp(prefix=".simulated-", dir=layout.root))
+        made = Path(tempfile.mkdtemp(prefix=_MADE, dir=layout.root))
+        alive = (made / "alive").open("w")
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        # Under this name only when it is seen to be alive.
+        place = made.rename(layout.root / made.name.replace(_MADE, _SCRATCH))
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
+        alive.close()
+
+
+def _remove(place: Path) -> None:
+    for copy in place.iterdir():
+        if copy.is_dir():
+            drop_log(Layout(copy))
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def copied(layout: Layout, place: Path, build_id: str | None = None) -> Layout:

@@ -1,4 +1,4 @@
-"""A simulated audience with known truth. Not furnished yet.
+"""A simulated audience with known truth.
 
 Takes: an Answerer.
 Gives: Events.
