@@ -26,7 +26,7 @@ from honeyguide.flows.operate import server
 from honeyguide.schema.wire import EventIn, EventsRequest
 from honeyguide.serving.record import event_records
 
-__all__ = ["run", "small_workspace"]
+__all__ = ["events", "run", "small_workspace"]
 
 CLIENTS, BATCH, BATCHES = 8, 100, 250
 PRESENT = 1_000_000
@@ -61,7 +61,7 @@ def small_workspace(folder: Path) -> Path:
 
     rng = np.random.default_rng(0)
     folder.parent.mkdir(exist_ok=True)
-    events, items = folder.parent / "events.parquet", folder.parent / "items.parquet"
+    log, items = folder.parent / "events.parquet", folder.parent / "items.parquet"
     item = np.minimum(rng.exponential(ITEMS / 6, EVENTS).astype(int), ITEMS - 1)
     pq.write_table(
         pa.table({
@@ -70,7 +70,7 @@ def small_workspace(folder: Path) -> Path:
             "action": ["view"] * EVENTS,
             "timestamp": _START_S + np.sort(rng.integers(0, 90 * 86_400, EVENTS)),
         }),
-        events,
+        log,
     )  # fmt: skip
     pq.write_table(
         pa.table({
@@ -80,7 +80,7 @@ def small_workspace(folder: Path) -> Path:
         }),
         items,
     )  # fmt: skip
-    create(folder, events=events, items=items, name="log bench")
+    create(folder, events=log, items=items, name="log bench")
     build(folder)
     return folder
 
@@ -96,13 +96,14 @@ def _item(n: int) -> str:
 def _over_http(workspace: Path, folder: Path) -> list[dict[str, Any]]:
     log = SqliteLog(Layout.open(workspace).log)
     for at in range(0, PRESENT, 5_000):
-        log.append(event_records(EventsRequest(_events(5_000, at)), time.time_ns() // 1000)[0]).result()
+        records, _ = event_records(EventsRequest(events(5_000, at, at_s=at * 1e-5)), time.time_ns() // 1000)
+        log.append(records).result()
     log.close()
     per_s, cpu_us = [], []
     with server(workspace, port=0, workers=1, api_keys=()) as api:
         worker = only_child_of(os.getpid(), "honeyguide.serving.worker")
         for repeat in range(REPEATS + 1):
-            clients = [_client(api.port, 1_000 * repeat + n) for n in range(CLIENTS)]
+            clients = [_client(api.port, repeat, n) for n in range(CLIENTS)]
             for client in clients:
                 client.stdout.readline()  # type: ignore[union-attr]  # its bodies are made
             before, started = cpu_s(worker), time.perf_counter()
@@ -113,10 +114,10 @@ def _over_http(workspace: Path, folder: Path) -> list[dict[str, Any]]:
                 client.wait()
             took = time.perf_counter() - started
             time.sleep(1.5)  # what the events do to the online state within a second belongs to them
-            events = CLIENTS * BATCHES * BATCH
+            sent = CLIENTS * BATCHES * BATCH
             if repeat:  # the first one warms
-                per_s.append(events / took)
-                cpu_us.append((cpu_s(worker) - before) / events * 1e6)
+                per_s.append(sent / took)
+                cpu_us.append((cpu_s(worker) - before) / sent * 1e6)
     peer_per_s, peer_cpu_us = _plain_sqlite(folder / "plain.sqlite")
     case = f"http-batch-{BATCH}"
     return [
@@ -127,29 +128,23 @@ def _over_http(workspace: Path, folder: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _events(count: int, seed: int) -> list[EventIn]:
+def events(count: int, seed: int, *, at_s: float) -> list[EventIn]:
+    """Events with random ids, one every 100 us from so many seconds after the workspace's last one."""
     rng = np.random.default_rng(seed)
     people, items = rng.integers(0, PEOPLE, count).tolist(), rng.integers(0, ITEMS, count).tolist()
     ids = rng.bytes(16 * count)
     return [
         EventIn(
             _person(people[n]), _item(items[n]), "view", event_id=str(uuid.UUID(bytes=ids[16 * n : 16 * n + 16])),
-            happened_at=_START_S + 90 * 86_400 + n * 1e-3, surface="home", position=1 + n % 20,
+            happened_at=_START_S + 90 * 86_400 + at_s + n * 1e-4, surface="home", position=1 + n % 20,
         )
         for n in range(count)
     ]  # fmt: skip
 
 
-def _client(port: int, seed: int) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "honeyguide.flows.bench.log_client",
-        str(port),
-        str(seed),
-        str(BATCHES),
-        str(BATCH),
-    ]
+def _client(port: int, repeat: int, number: int) -> subprocess.Popen[str]:
+    arguments = map(str, (port, repeat, number, BATCHES, BATCH))
+    command = [sys.executable, "-m", "honeyguide.flows.bench.log_client", *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -179,5 +174,5 @@ def _plain_sqlite(path: Path) -> tuple[float, float]:
         insert(rows)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     db.close()
-    events = len(batches) * BATCH
-    return events / wall, cpu / events * 1e6
+    stored = len(batches) * BATCH
+    return stored / wall, cpu / stored * 1e6

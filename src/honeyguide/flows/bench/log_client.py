@@ -1,4 +1,4 @@
-"""A client of the log's benchmark, in a process of its own: `python -m ... PORT SEED BATCHES BATCH`.
+"""A client of the log's benchmark, in a process of its own: `python -m ... PORT REPEAT NUMBER BATCHES BATCH`.
 
 It makes its bodies, says so, waits for a line, sends them one after the other over one socket, and ends.
 """
@@ -14,13 +14,14 @@ from honeyguide.errors import ResourceError
 from honeyguide.schema.wire import EventsRequest
 
 
-def main(port: int, seed: int, batches: int, size: int) -> None:
-    """Send, each batch once the one before is answered."""
-    from honeyguide.flows.bench.log import _events
+def main(port: int, repeat: int, number: int, batches: int, size: int) -> None:
+    """Send, each batch once the one before is answered. Time goes on from batch to batch and from repeat to repeat."""
+    from honeyguide.flows.bench.log import events
 
     requests = []
     for n in range(batches):
-        body = msgspec.json.encode(EventsRequest(_events(size, seed * 10_000 + n + 1_000_000_000)))
+        seed = 1_000_000_000 + (repeat * 100 + number) * batches + n
+        body = msgspec.json.encode(EventsRequest(events(size, seed, at_s=12 + 5 * repeat + 0.012 * n)))
         head = f"POST /v1/events HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
         requests.append(head.encode() + body)
     print("ready", flush=True)
