@@ -189,7 +189,7 @@ PAIRS = (
 known_ats = st.tuples(*[st.sampled_from([0, BEGIN + DAY, BEGIN + 100 * DAY])] * N_ITEMS)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(feature_sets(), events, st.lists(moments, min_size=1, max_size=4))
 def test_the_kernel_says_what_plain_loops_say(features: FeatureSet, rows: list[Event], asked: list[int]) -> None:
     for entity, n in (("user", N_USERS), ("item", N_ITEMS)):
@@ -213,7 +213,7 @@ def online(state: OnlineState, user: int, at: int) -> np.ndarray:
     return state.read(user, np.arange(-1, N_ITEMS, dtype=np.int32), at, past.items, past.weights, past.at)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(feature_sets(), events, st.data(), known_ats)
 def test_online_equals_training_bit_for_bit(
     features: FeatureSet, rows: list[Event], data: st.DataObject, known: tuple[int, ...]
@@ -239,7 +239,7 @@ def test_online_equals_training_bit_for_bit(
             assert online(state, user, at).tobytes() == expected.tobytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(feature_sets(), events, st.data(), known_ats)
 def test_events_in_any_order_count_from_the_next_read(
     features: FeatureSet, rows: list[Event], data: st.DataObject, known: tuple[int, ...]
@@ -335,7 +335,7 @@ asked_pairs = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(feature_sets(), events, asked_pairs)
 def test_sql_on_duckdb_equals_the_kernel(
     features: FeatureSet, rows: list[Event], asked: list[tuple[int, int, int]]

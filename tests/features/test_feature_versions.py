@@ -48,7 +48,7 @@ def labels_of(asked: list[Ask]) -> LabelRows:
     return LabelRows(user.astype(np.int32), item.astype(np.int32), at, context)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(feature_sets(), records(), st.lists(asks, min_size=1, max_size=8))
 def test_the_kernel_says_what_plain_loops_say(features: FeatureSet, rows: list[Record], asked: list[Ask]) -> None:
     got = training_set(features, log_of(rows), catalog(), labels_of(asked), dtype=np.float64)
@@ -98,7 +98,7 @@ def send(state: OnlineState, rows: list[Record], part: list[int]) -> None:
     )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(feature_sets(), records(in_turn=True), st.data())
 def test_online_equals_training(features: FeatureSet, rows: list[Record], data: st.DataObject) -> None:
     features = FeatureSet((*features, *PAIRS))

@@ -49,8 +49,9 @@ def versions(events: pa.Table) -> Versions:
     until = np.full(n, NEVER)
     standing, former = np.ones(n, np.bool_), np.zeros(n, np.bool_)
     corrects = text_column(events[c.CORRECTS]) if events[c.CORRECTS].null_count < n else np.zeros(n, np.int64)
+    retract = pc.fill_null(pc.equal(events[c.ACTION], RETRACT), False).to_numpy()
     if not corrects.any():
-        return Versions(event, known, until, standing, former)
+        return Versions(event, known, until, standing & ~retract, former)
     root = np.where(corrects != 0, corrects, event)
     rows = np.flatnonzero(np.isin(root, corrects[corrects != 0]))
     person = events[c.USER_ID].take(pa.array(rows)).combine_chunks().dictionary_encode().indices.to_numpy()
@@ -61,7 +62,6 @@ def versions(events: pa.Table) -> Versions:
     followed = np.zeros(len(rows), np.bool_)
     followed[:-1] = (root[rows][1:] == root[rows][:-1]) & (person[1:] == person[:-1])
     until[rows[followed]] = known[rows[1:][followed[:-1]]]
-    retract = pc.fill_null(pc.equal(events[c.ACTION], RETRACT), False).to_numpy()
     standing = (until == NEVER) & ~retract
     former = (until < NEVER) & (known < until) & ~retract
     return Versions(root, known, until, standing, former)
