@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from honeyguide.contracts import I64, TablesEngine
-from honeyguide.features.asof_ibis import AT, KNOWN, LABEL, UNTIL, Log, entity_of, operand_table, timed_labels
+from honeyguide.features.asof_ibis import operand_table
 from honeyguide.features.definition import Feature, FeatureSet, Key
 from honeyguide.features.plan import CellPlan, Codes, Operand, Plan, formula_of
+from honeyguide.features.sql import AT, KNOWN, LABEL, UNTIL, Log, entity_of, timed_labels
 from honeyguide.kernels import aggregates as g
 from honeyguide.kernels import windows as w
 from honeyguide.kernels.lasting import as_of_any

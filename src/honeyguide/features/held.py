@@ -12,7 +12,7 @@ import numpy.typing as npt
 from honeyguide.contracts import I64
 from honeyguide.kernels import windows as w
 
-__all__ = ["GONE", "Held", "Waiting", "columns", "disown", "merge", "room"]
+__all__ = ["GONE", "Held", "Kept", "Waiting", "columns", "disown", "merge", "room"]
 
 GONE = np.dtype([("due", "i8"), ("seq", "i8"), ("id", "i8"), ("user", "i8")])
 """An event to be taken back once `due` is past: a person's, by the code of its id."""
@@ -82,6 +82,17 @@ class Waiting:
             *(np.concatenate([getattr(one, name) for one in parts]) for name in cls.ARRAYS),
         )
 
+    def save(self) -> dict[str, npt.NDArray[Any]]:
+        """Its arrays by name. Whatever comes later than a saved state came after it."""
+        held = {"waiting": self.held.events, "waiting_context": self.held.context}
+        return held | {"waiting_due": self.due, "waiting_seq": np.zeros_like(self.seq), "waiting_gone": self.gone}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Any]) -> Waiting:
+        """What `save` gave."""
+        held = Held(arrays["waiting"].view(w.EVENT), arrays["waiting_context"])
+        return cls(held, *(arrays[f"waiting_{name}"] for name in cls.ARRAYS))
+
     def first(self) -> int:
         """When the next one is due."""
         return min(int(self.due.min(initial=w.NEVER)), int(self.gone["due"].min(initial=w.NEVER)))
@@ -111,6 +122,49 @@ class Waiting:
             chosen = np.array(stays, np.bool_)
             batch, known = batch.take(chosen), known[chosen]
         return batch.take(np.lexsort((known, batch.events["at"]))), leaving, later
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a build writes beside the groups. Opened as copy-on-write memory maps: workers share untouched pages."""
+
+    base: Held  # the events that a window still holds, in order of time
+    base_left: I64  # (windows,) so many of them have left each window
+    past: Held  # all events, by person, then in order of time; those of nobody last
+    past_begin: I64  # (people,)
+    past_end: I64  # (people,)
+
+    @classmethod
+    def of(cls, events: Held, n_users: int, starts: I64, clock_us: int) -> Kept:
+        """From all events that count at the clock, in order of time; windows begin at `starts`."""
+        first = int(np.searchsorted(events.events["at"], starts.min(initial=clock_us)))
+        base = events.take(slice(first, None))
+        owner = np.where(events.events["user"] < 0, n_users, events.events["user"]).astype(np.int32)
+        indptr, order = w.counting_order(owner, np.arange(len(events), dtype=np.int64), n_users + 1)
+        left = np.searchsorted(base.events["at"], starts).astype(np.int64)
+        return cls(base, left, events.take(order), indptr[:n_users].copy(), indptr[1 : n_users + 1].copy())
+
+    def after(self, later: Held, n_users: int, starts: I64, clock_us: int) -> Kept:
+        """The same with events that came later; what was taken back is left out."""
+        events = Held.joined([self.past, later])
+        events = events.take((events.events["user"] >= 0) | (events.events["item"] >= 0))
+        events = events.take(np.argsort(events.events["at"], kind="stable"))
+        events.events["prev"] = -1
+        return Kept.of(events, n_users, starts, clock_us)
+
+    def save(self) -> dict[str, npt.NDArray[Any]]:
+        """Its arrays by name."""
+        return {
+            "base": self.base.events, "base_context": self.base.context, "base_left": self.base_left,
+            "past": self.past.events, "past_context": self.past.context, "past_begin": self.past_begin,
+            "past_end": self.past_end,
+        }  # fmt: skip
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Any]) -> Kept:
+        """What `save` gave."""
+        base, past = (Held(arrays[name].view(w.EVENT), arrays[f"{name}_context"]) for name in ("base", "past"))
+        return cls(base, arrays["base_left"], past, arrays["past_begin"], arrays["past_end"])
 
 
 def columns(context: Mapping[str, I64], keys: tuple[str, ...], n: int) -> I64:

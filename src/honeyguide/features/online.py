@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from honeyguide.errors import BuildError, DataError
 from honeyguide.features.asof import EventStream, event_array
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.groups import EVERYBODY, Group
-from honeyguide.features.held import GONE, Held, Waiting, columns, disown, merge, room
+from honeyguide.features.held import GONE, Held, Kept, Waiting, columns, disown, merge, room
 from honeyguide.features.keys import numbers
 from honeyguide.features.plan import ITEM, USER, CellPlan, Codes, ItemFacts, Plan
 from honeyguide.kernels import affinity, embedding, lasting
@@ -51,17 +50,6 @@ class History(NamedTuple):
     at: I64
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What a build writes beside the groups. Opened as copy-on-write memory maps: workers share untouched pages."""
-
-    base: Held  # the events that a window still holds, in order of time
-    base_left: I64  # (windows,) so many of them have left each window
-    past: Held  # all events, by person, then in order of time; those of nobody last
-    past_begin: I64  # (people,)
-    past_end: I64  # (people,)
-
-
 class OnlineState:
     """Online features of one process. All methods may be called from several threads.
 
@@ -75,7 +63,7 @@ class OnlineState:
     """
 
     def __init__(
-        self, plan: Plan, catalog: CatalogView, codes: Codes, groups: list[Group], kept: _Kept, waiting: Waiting,
+        self, plan: Plan, catalog: CatalogView, codes: Codes, groups: list[Group], kept: Kept, waiting: Waiting,
         clock_us: int,
     ) -> None:  # fmt: skip
         self._plan, self._codes, self._kept, self._clock = plan, codes, kept, clock_us
@@ -124,14 +112,8 @@ class OnlineState:
             gone[name] = column[ending] if len(column) else 0
         waiting = Waiting(all_events.take(later), known[later], np.zeros(np.count_nonzero(later), np.int64), gone)
         starts = plan.starts(clock)
-        held = due.take(slice(int(np.searchsorted(due.events["at"], starts.min(initial=clock))), None))
         n_users, n_items = interactions.n_users, max(interactions.n_items, len(catalog))
-        who = np.where(due.events["user"] < 0, n_users, due.events["user"]).astype(np.int32)
-        indptr, order = w.counting_order(who, np.arange(len(due), dtype=np.int64), n_users + 1)
-        kept = _Kept(
-            held, np.searchsorted(held.events["at"], starts).astype(np.int64), due.take(order),
-            indptr[:n_users].copy(), indptr[1 : n_users + 1].copy(),
-        )  # fmt: skip
+        kept = Kept.of(due, n_users, starts, clock)
         groups = [Group.new(key, cells, n_users if key == USER else n_items) for key, cells in _groups(plan)]
         for first in range(0, len(due), _CHUNK):
             part = due.take(slice(first, first + _CHUNK))
@@ -142,14 +124,12 @@ class OnlineState:
     def save(self, folder: Path) -> None:
         """Write the state as of its clock into an existing folder: one file per array and `state.json`."""
         with self._lock:
-            kept, waiting = self._merged(), Waiting.joined([Waiting.none(len(self._keys)), *self._waiting])
-            arrays: dict[str, npt.NDArray[Any]] = {
-                "base": kept.base.events, "base_context": kept.base.context, "base_left": kept.base_left,
-                "past": kept.past.events, "past_context": kept.past.context,
-                "past_begin": kept.past_begin, "past_end": kept.past_end, "code_ptr": self._codes.code_ptr,
-                "codes": self._codes.codes, "waiting": waiting.held.events, "waiting_context": waiting.held.context,
-                "waiting_due": waiting.due, "waiting_seq": np.zeros_like(waiting.seq), "waiting_gone": waiting.gone,
-            }  # fmt: skip
+            later = self._pool.take(slice(0, self._n_pool))
+            starts, n_users = self._plan.starts(self._clock), len(self._users.table) - 1
+            kept = self._kept.after(later, n_users, starts, self._clock)
+            waiting = Waiting.joined([Waiting.none(len(self._keys)), *self._waiting])
+            codes = {"code_ptr": self._codes.code_ptr, "codes": self._codes.codes}
+            arrays: dict[str, npt.NDArray[Any]] = kept.save() | waiting.save() | codes
             for at, group in enumerate(self._groups):
                 arrays |= group.save(f"group{at}")
             for name, array in arrays.items():
@@ -188,10 +168,7 @@ class OnlineState:
         # Kernels are compiled for plain arrays and aligned records; the views keep the map alive. A file does not say
         # that its records are aligned.
         plain: dict[str, Any] = {name: np.asarray(array) for name, array in mapped.items()}
-        for name in ("base", "past", "waiting"):
-            plain[name] = Held(plain[name].view(w.EVENT), plain[f"{name}_context"])
-        kept = _Kept(*(plain[name] for name in ("base", "base_left", "past", "past_begin", "past_end")))
-        waiting = Waiting(plain["waiting"], *(plain[f"waiting_{name}"] for name in Waiting.ARRAYS))
+        kept, waiting = Kept.load(plain), Waiting.load(plain)
         groups = [Group.load(key, cells, plain, f"group{at}") for at, (key, cells) in enumerate(_groups(plan))]
         codes = Codes(plain["code_ptr"], plain["codes"])
         return cls(plan, catalog, codes, groups, kept, waiting, state["clock_us"])
@@ -491,24 +468,6 @@ class OnlineState:
                 mine = np.flatnonzero(np.isin(group.rows(names), rows) & (names != EMPTY))
                 if len(mine):
                     group.fold(part.take(mine), self._keys, self._codes, g.REFOLD, starts)
-
-    def _merged(self) -> _Kept:
-        # The state with what came since the build folded into the arrays that a build writes.
-        queue, pool = self._queue.take(slice(0, self._n_queue)), self._pool.take(slice(0, self._n_pool))
-        starts = self._plan.starts(self._clock)
-        held = Held.joined([self._kept.base, queue])
-        held = held.take(np.argsort(held.events["at"], kind="stable"))
-        held = held.take(slice(int(np.searchsorted(held.events["at"], starts.min(initial=self._clock))), None))
-        past = Held.joined([self._kept.past, pool])
-        past = past.take((past.events["user"] >= 0) | (past.events["item"] >= 0))
-        n_users = len(self._users.table) - 1
-        owner = np.where(past.events["user"] < 0, n_users, past.events["user"]).astype(np.int64)
-        order = np.lexsort((past.events["at"], owner))
-        past = past.take(order)
-        past.events["prev"] = -1
-        end = np.cumsum(np.bincount(owner, minlength=n_users)[:n_users])
-        begin = np.concatenate([[0], end[:-1]]).astype(np.int64)
-        return _Kept(held, np.searchsorted(held.events["at"], starts).astype(np.int64), past, begin, end)
 
 
 def _tidy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

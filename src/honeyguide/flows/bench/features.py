@@ -176,7 +176,7 @@ def _by_buckets(folder: Path) -> dict[str, float]:
     from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
     from honeyguide.features.asof_buckets import as_of_buckets
 
-    config = DuckDBConfig(memory_gb=2.0, temp_folder=folder / "spill", bucket_rows=12_000_000)
+    config = DuckDBConfig(memory_gb=2.0, temp_folder=folder / "spill", bucket_rows=25_000_000)
     with DuckDBTables(config) as engine:
         events = engine.parquet(sorted((folder / "days").glob("*.parquet")))
         labels = engine.parquet(folder / "day_labels.parquet")
