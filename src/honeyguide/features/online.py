@@ -128,7 +128,7 @@ class OnlineState:
             starts, n_users = self._plan.starts(self._clock), len(self._users.table) - 1
             kept = self._kept.after(later, n_users, starts, self._clock)
             waiting = Waiting.joined([Waiting.none(len(self._keys)), *self._waiting])
-            codes = {"code_ptr": self._codes.code_ptr, "codes": self._codes.codes}
+            codes: dict[str, npt.NDArray[Any]] = {"code_ptr": self._codes.code_ptr, "codes": self._codes.codes}
             arrays: dict[str, npt.NDArray[Any]] = kept.save() | waiting.save() | codes
             for at, group in enumerate(self._groups):
                 arrays |= group.save(f"group{at}")
