@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from honeyguide.flows.changes import Change
+from honeyguide.flows.simulation.changes import Change
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)

@@ -18,8 +18,8 @@ from honeyguide.contracts import LogRecord
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.errors import ConfigError, DataError
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.ope import ope
-from honeyguide.flows.ope_page import overlap_chart
+from honeyguide.flows.ope.estimate import ope
+from honeyguide.flows.ope.page import overlap_chart
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import REPLAY_VALUE
 from honeyguide.schema.wire import EventIn, EventsRequest

@@ -18,13 +18,13 @@ from honeyguide.engines.log import store
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.duckdb import DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
-from honeyguide.flows import compact as module
 from honeyguide.flows.build import build
-from honeyguide.flows.compact import compact
-from honeyguide.flows.compactor import Compactor
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.create import create
 from honeyguide.flows.data import all_items, held, held_expression, load
+from honeyguide.flows.keeping import compact as module
+from honeyguide.flows.keeping.compact import compact
+from honeyguide.flows.keeping.compactor import Compactor
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.wiring import open_desk
 from honeyguide.flows.workspace import Workspace

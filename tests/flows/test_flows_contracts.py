@@ -16,9 +16,9 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import ConfigError, DataError
 from honeyguide.flows.create import create
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import load
-from honeyguide.flows.load_records import contract_of, contract_path, past_of, records
-from honeyguide.flows.quality import quality
+from honeyguide.flows.loading.load import load
+from honeyguide.flows.loading.quality import quality
+from honeyguide.flows.loading.records import contract_of, contract_path, past_of, records
 from honeyguide.intake.quality import REASONS, meaning
 from honeyguide.schema import columns as c
 
@@ -170,8 +170,8 @@ def test_a_bot_is_held_back_whole(ws: Path, tmp_path: Path) -> None:
     report = load(ws, events=write(tmp_path / "d.csv", rows()))["loads"][0]
     assert (report["accepted"], report["reasons"]) == (40, {"bot": 400})
     assert "bot" not in Snapshots(Layout.open(ws).tables).read("events")[c.USER_ID].to_pylist()
-    from honeyguide.flows.quarantine import Selection
-    from honeyguide.flows.replay import replay
+    from honeyguide.flows.loading.quarantine import Selection
+    from honeyguide.flows.loading.replay import replay
 
     assert replay(ws, Selection(reasons=("bot",)))["reasons"] == {"bot": 400}
     edit(ws, "events", ("per_minute = 120", "per_minute = 500"))

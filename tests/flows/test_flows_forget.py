@@ -28,13 +28,13 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.trees.catboost_trees import CatBoostTrees
 from honeyguide.errors import BuildError, DataError
 from honeyguide.flows.build import build, rollback
-from honeyguide.flows.compact import compact
 from honeyguide.flows.create import create
-from honeyguide.flows.forget import forget
+from honeyguide.flows.keeping.compact import compact
+from honeyguide.flows.keeping.forget import forget
+from honeyguide.flows.keeping.traces import Person
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import load
+from honeyguide.flows.loading.load import load
 from honeyguide.flows.operate import server
-from honeyguide.flows.traces import Person
 from honeyguide.flows.wiring import open_desk
 from honeyguide.schema.wire import EventIn, EventsRequest, RecommendRequest, SearchRequest
 from honeyguide.serving.record import event_records
@@ -325,7 +325,7 @@ def test_an_erasure_that_was_cut_off_is_finished_by_the_next(
     layout = _world(tmp_path / "world", film_files, everybody=True)
     for place in ("compact", "_leave_table", "_leave_records", "_retire"):
         with monkeypatch.context() as cut:
-            cut.setattr(f"honeyguide.flows.forget.{place}", _killed)
+            cut.setattr(f"honeyguide.flows.keeping.forget.{place}", _killed)
             with pytest.raises(KeyboardInterrupt):
                 forget(layout.root, PERSON)
     forget(layout.root, PERSON)

@@ -18,8 +18,8 @@ from honeyguide.errors import DataError, RequestError, WorkspaceError
 from honeyguide.flows.check import check
 from honeyguide.flows.create import create
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import load
-from honeyguide.flows.load_records import records
+from honeyguide.flows.loading.load import load
+from honeyguide.flows.loading.records import records
 from honeyguide.schema import columns as c
 
 AT = 1_760_000_000

@@ -20,11 +20,11 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import DataError, NotFoundError, RequestError, WorkspaceError
 from honeyguide.flows.create import create
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import load
-from honeyguide.flows.load_records import contract_path, records
-from honeyguide.flows.quality import Quality
-from honeyguide.flows.quarantine import Selection, listing, scan, show
-from honeyguide.flows.replay import replay
+from honeyguide.flows.loading.load import load
+from honeyguide.flows.loading.quality import Quality
+from honeyguide.flows.loading.quarantine import Selection, listing, scan, show
+from honeyguide.flows.loading.records import contract_path, records
+from honeyguide.flows.loading.replay import replay
 from honeyguide.schema import columns as c
 
 HEADER = "user,item,action,value,when,place"
@@ -380,9 +380,9 @@ def test_a_workspace_of_an_older_version(ws: Path) -> None:
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-import duckdb, ibis.backends.duckdb, pandas, pyarrow.parquet, honeyguide.flows.replay
-from honeyguide.flows.quarantine import Selection
-from honeyguide.flows.replay import replay
+import duckdb, ibis.backends.duckdb, pandas, pyarrow.parquet, honeyguide.flows.loading.replay
+from honeyguide.flows.loading.quarantine import Selection
+from honeyguide.flows.loading.replay import replay
 
 first, place, mended = map(Path, sys.argv[1:])
 
@@ -452,8 +452,8 @@ def test_a_killed_replay_enters_once(first: Path, tmp_path: Path) -> None:
 def test_nobody_who_is_erased_stays_in_a_replay_cut_short(
     ws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from honeyguide.flows.forget import forget
-    from honeyguide.flows.pending import Pending
+    from honeyguide.flows.keeping.forget import forget
+    from honeyguide.flows.loading.pending import Pending
 
     def dies(self: Pending, tables: Snapshots) -> None:
         raise KeyboardInterrupt

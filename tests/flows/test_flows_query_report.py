@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from honeyguide.errors import RequestError
-from honeyguide.flows.plot_data import figure, short, time_ticks
-from honeyguide.flows.plot_table import table_of
-from honeyguide.flows.plots import MOST_POINTS, draw
-from honeyguide.flows.query_report import SHIPPED, query_report
-from honeyguide.flows.saved_query import ChartSpec, SavedQuery, read_folder, read_query
-from honeyguide.flows.saved_reports import listing, read
+from honeyguide.flows.reports.plot_data import figure, short, time_ticks
+from honeyguide.flows.reports.plot_table import table_of
+from honeyguide.flows.reports.plots import MOST_POINTS, draw
+from honeyguide.flows.reports.queries import SHIPPED, query_report
+from honeyguide.flows.reports.saved_query import ChartSpec, SavedQuery, read_folder, read_query
+from honeyguide.flows.reports.saved_reports import listing, read
 
 sys.path.insert(0, str(Path(__file__).parent))
 

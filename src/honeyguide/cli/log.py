@@ -16,8 +16,9 @@ app = typer.Typer()
 @app.command(epilog=examples("honeyguide compact shop", "honeyguide compact shop --json"))
 def compact(folder: Dir, as_json: Json = False) -> None:
     """Move the log into the tables, trim it, drop what `[retention]` lets go. `build` and a server do it, too."""
-    from honeyguide.flows import render, render_log
-    from honeyguide.flows.compact import compact as run
+    from honeyguide.flows import render
+    from honeyguide.flows.keeping import render_log
+    from honeyguide.flows.keeping.compact import compact as run
 
     with render.progress(quiet=as_json) as progress:
         report = run(folder, progress=progress)
@@ -42,8 +43,9 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Erase a person: log, tables, every snapshot, quarantine, builds that saw them, and what servers know."""
-    from honeyguide.flows import render, render_log
-    from honeyguide.flows.forget import forget as run
+    from honeyguide.flows import render
+    from honeyguide.flows.keeping import render_log
+    from honeyguide.flows.keeping.forget import forget as run
 
     with render.progress(quiet=as_json) as progress:
         report = run(folder, user, dry_run=dry_run, rebuild=rebuild, allow_return=allow_return, progress=progress)

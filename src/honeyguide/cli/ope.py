@@ -69,8 +69,8 @@ def ope(
     """What a policy would have earned on a log of another one, with intervals; or why the log cannot tell."""
     from honeyguide.flows import render
     from honeyguide.flows.create import mapping_of
-    from honeyguide.flows.ope import ope as run
-    from honeyguide.flows.ope_page import print_report
+    from honeyguide.flows.ope.estimate import ope as run
+    from honeyguide.flows.ope.page import print_report
 
     with render.progress(quiet=as_json) as progress:
         report = run(

@@ -26,8 +26,8 @@ def quarantine_list(
     folder: Dir, load: Load = None, reason: Reason = None, table: Of = None, as_json: Json = False
 ) -> None:
     """Loads with rows that were held back: how many, why, which share, and how many re-entered."""
-    from honeyguide.flows import render_quarantine
-    from honeyguide.flows.quarantine import Selection, listing
+    from honeyguide.flows.loading import render_quarantine
+    from honeyguide.flows.loading.quarantine import Selection, listing
 
     chosen = Selection(load, tuple(reason or ()), table, "all")
     render_quarantine.listed(listing(folder, chosen), as_json=as_json)
@@ -54,8 +54,8 @@ def quarantine_show(
     as_json: Json = False,
 ) -> None:
     """The rows themselves, as they came, each with its reason."""
-    from honeyguide.flows import render_quarantine
-    from honeyguide.flows.quarantine import Selection, show
+    from honeyguide.flows.loading import render_quarantine
+    from honeyguide.flows.loading.quarantine import Selection, show
 
     chosen = Selection(load, tuple(reason or ()), table, "replayed" if replayed else "held")
     render_quarantine.shown(show(folder, chosen, limit=limit, export=export), as_json=as_json)
@@ -82,10 +82,11 @@ def quarantine_replay(
     as_json: Json = False,
 ) -> None:
     """Let held rows in again, through the same gate, exactly once; what fails again stays, with its new reason."""
-    from honeyguide.flows import render, render_quarantine
+    from honeyguide.flows import render
     from honeyguide.flows.create import mapping_of
-    from honeyguide.flows.quarantine import Selection
-    from honeyguide.flows.replay import replay
+    from honeyguide.flows.loading import render_quarantine
+    from honeyguide.flows.loading.quarantine import Selection
+    from honeyguide.flows.loading.replay import replay
 
     chosen = Selection(load, tuple(reason or ()), table)
     with render.progress(quiet=as_json) as progress:

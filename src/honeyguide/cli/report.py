@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """One page from a folder of saved queries, each with a chart; every build refreshes it. Exit 3: some failed."""
     from honeyguide.flows import render
-    from honeyguide.flows.query_report import query_report
+    from honeyguide.flows.reports.queries import query_report
 
     with render.progress(quiet=as_json) as progress:
         made = query_report(folder, queries=queries, out=out, progress=progress)

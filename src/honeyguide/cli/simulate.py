@@ -29,8 +29,8 @@ def world(
 ) -> None:
     """Make a shop whose people are simulated, with a log of its first days: a workspace in which the truth is known."""
     from honeyguide.flows import render
-    from honeyguide.flows.shop import make_shop
-    from honeyguide.flows.simulate_page import print_shop
+    from honeyguide.flows.simulation.page import print_shop
+    from honeyguide.flows.simulation.shop import make_shop
 
     with render.progress(quiet=as_json) as progress:
         report = make_shop(folder, people=people, items=items, days=days, seed=seed, progress=progress)
@@ -56,8 +56,8 @@ def simulate(
 ) -> None:
     """Predicted, measured and true, side by side: a change lived through by simulated people, on a copy."""
     from honeyguide.flows import render
-    from honeyguide.flows.simulate import simulate as run
-    from honeyguide.flows.simulate_page import print_report
+    from honeyguide.flows.simulation.page import print_report
+    from honeyguide.flows.simulation.simulate import simulate as run
 
     with render.progress(quiet=as_json) as progress:
         report = run(
@@ -82,8 +82,8 @@ def replay(
 ) -> None:
     """The newest day's requests answered by a changed policy: which lists change, for whom, at what cost."""
     from honeyguide.flows import render
-    from honeyguide.flows.policy_replay import replay as run
-    from honeyguide.flows.policy_replay_page import print_report
+    from honeyguide.flows.simulation.replay import replay as run
+    from honeyguide.flows.simulation.replay_page import print_report
 
     with render.progress(quiet=as_json) as progress:
         report = run(folder, change, requests=requests, html=html, progress=progress)

@@ -42,10 +42,10 @@ from honeyguide.features.values import feature_values
 from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.card import describe, write_card
 from honeyguide.flows.check import said
-from honeyguide.flows.compact import compact
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.fit import Fitted, Learner, content
+from honeyguide.flows.keeping.compact import compact
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import serviceable
 from honeyguide.flows.showings import load_shown
@@ -198,7 +198,7 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
             atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest)))
             atomic_write(layout.current, manifest.build_id.encode())
         _sweep(layout, steps)
-    from honeyguide.flows.query_report import refresh
+    from honeyguide.flows.reports.queries import refresh
 
     return {**_report(manifest), "report": refresh(layout, tell)}
 

@@ -18,8 +18,8 @@ from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import held, held_expression
 from honeyguide.flows.layout import CONFIG, Layout
-from honeyguide.flows.load import Sources, bring, load_line
-from honeyguide.flows.load_records import records
+from honeyguide.flows.loading.load import Sources, bring, load_line
+from honeyguide.flows.loading.records import records
 from honeyguide.intake.evidence import Evidence, evidence
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS, QUARANTINE
 

@@ -16,7 +16,7 @@ from honeyguide.contracts import BoolArray
 from honeyguide.engines.tables.choice import EngineConfig
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
-from honeyguide.flows.report_config import ReportConfig
+from honeyguide.flows.reports.config import ReportConfig
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig

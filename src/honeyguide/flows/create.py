@@ -18,7 +18,7 @@ from honeyguide.errors import RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import FACTS, Sources, bring, load_line, mapping_lines
+from honeyguide.flows.loading.load import FACTS, Sources, bring, load_line, mapping_lines
 from honeyguide.flows.starter import config_text
 from honeyguide.intake.catalog import load_items
 from honeyguide.intake.evidence import evidence

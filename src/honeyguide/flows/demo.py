@@ -20,16 +20,17 @@ from rich.rule import Rule
 
 from honeyguide.engines.tasks.steps import atomic_write
 from honeyguide.errors import WorkspaceError
-from honeyguide.flows import render, sources_of_data
+from honeyguide.flows import render
 from honeyguide.flows.build import build
 from honeyguide.flows.check import check
 from honeyguide.flows.create import create
 from honeyguide.flows.evaluate import evaluate
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
+from honeyguide.flows.loading import sources_of_data
 from honeyguide.flows.operate import server
-from honeyguide.flows.query_report import query_report
-from honeyguide.flows.report import render_report
+from honeyguide.flows.reports.build_report import render_report
+from honeyguide.flows.reports.queries import query_report
 
 __all__ = ["demo"]
 

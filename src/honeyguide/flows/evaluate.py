@@ -25,11 +25,11 @@ from honeyguide.evaluation.split import Trial, global_split, global_trial, leave
 from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.build import Prepared, prepare
 from honeyguide.flows.config import WorkspaceConfig
-from honeyguide.flows.evaluation_report import path
 from honeyguide.flows.fit import content
 from honeyguide.flows.histories import Moments, Timelines
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import kinds_of
+from honeyguide.flows.reports.evaluation import path
 from honeyguide.retrieval.covisit import ItemKNN
 from honeyguide.retrieval.popular import Popular, PopularConfig
 from honeyguide.retrieval.tune import pick, quality

@@ -17,14 +17,15 @@ from honeyguide.contracts import Appended, EventLog, Health
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import BuildError, HoneyguideError, NotFoundError, TrimmedError
-from honeyguide.flows import answer, saved_reports
-from honeyguide.flows.compact import open_log
-from honeyguide.flows.compactor import Compactor
+from honeyguide.flows import answer
 from honeyguide.flows.config import WorkspaceConfig
-from honeyguide.flows.evaluation_report import newest
+from honeyguide.flows.keeping.compact import open_log
+from honeyguide.flows.keeping.compactor import Compactor
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live, Own
-from honeyguide.flows.quality import Quality
+from honeyguide.flows.loading.quality import Quality
+from honeyguide.flows.reports import saved_reports
+from honeyguide.flows.reports.evaluation import newest
 from honeyguide.schema.wire import (
     Answer,
     EventsAnswer,

@@ -147,7 +147,7 @@ class Workspace:
 
     def compact(self) -> dict[str, Any]:
         """Move the log into the tables, and apply `[retention]`."""
-        from honeyguide.flows.compact import compact
+        from honeyguide.flows.keeping.compact import compact
 
         return compact(self.folder)
 
@@ -155,7 +155,7 @@ class Workspace:
         self, user: str | int, *, dry_run: bool = False, rebuild: bool = False, allow_return: bool = False
     ) -> dict[str, Any]:
         """Erase a person, as `honeyguide forget` does."""
-        from honeyguide.flows.forget import forget
+        from honeyguide.flows.keeping.forget import forget
 
         self.close()
         return forget(self.folder, str(_id(user)), dry_run=dry_run, rebuild=rebuild, allow_return=allow_return)

@@ -20,8 +20,8 @@ from honeyguide.flows import analysis
 from honeyguide.flows.analysis.view import ALL_ITEMS, RAW_EVENTS
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed
-from honeyguide.flows.evaluation_report import newest
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.reports.evaluation import newest
 from honeyguide.intake.catalog import put_items
 from honeyguide.intake.events import from_log, impressions_from_log
 from honeyguide.schema import columns as c

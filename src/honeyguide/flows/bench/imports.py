@@ -20,7 +20,7 @@ import numpy as np
 from honeyguide.engines.tables.choice import EngineConfig, tables_engine
 from honeyguide.flows.bench.rows import row
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import Sources, bring
+from honeyguide.flows.loading.load import Sources, bring
 from honeyguide.intake.datasets import cache_folder
 
 if TYPE_CHECKING:

@@ -170,7 +170,7 @@ def _post(port: int, writer: int, batch: int, item_id: str) -> None:
 
 
 def _compact(folder: str) -> None:
-    from honeyguide.flows.compact import compact
+    from honeyguide.flows.keeping.compact import compact
 
     while True:
         compact(folder)

@@ -10,7 +10,7 @@ import numpy as np
 from honeyguide.evaluation.replay.estimators import OpeConfig, evaluate
 from honeyguide.evaluation.replay.log import DecisionLog, decision_log, prepared
 from honeyguide.evaluation.replay.policy import PolicyTable, tabled, uniform
-from honeyguide.flows.ope_log import find_log
+from honeyguide.flows.ope.log import find_log
 from honeyguide.kernels.intervals import wilson_interval
 
 __all__ = ["both_ways"]

@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 
 from honeyguide.errors import NotFoundError
-from honeyguide.flows import sources_of_data
 from honeyguide.flows.bench.processes import cpu_s, only_child_of
 from honeyguide.flows.bench.rows import REPEATS, row
 from honeyguide.flows.build import build
 from honeyguide.flows.create import create
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
+from honeyguide.flows.loading import sources_of_data
 from honeyguide.flows.operate import server
 from honeyguide.intake.datasets import cache_folder
 

@@ -13,8 +13,6 @@ import numpy as np
 
 from honeyguide.engines.tables.choice import tables_engine
 from honeyguide.errors import DataUnavailableError
-from honeyguide.flows import sources_of_data
-from honeyguide.flows.arms import scratch
 from honeyguide.flows.bench.rows import REPEATS, row
 from honeyguide.flows.bench.world_coverage import pairs, summary
 from honeyguide.flows.bench.world_elsewhere import ESTIMATORS, covered
@@ -23,9 +21,11 @@ from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.create import create
 from honeyguide.flows.data import Dataset, load
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.loop import live_through
-from honeyguide.flows.shop import make_shop
-from honeyguide.flows.stage import stage_of
+from honeyguide.flows.loading import sources_of_data
+from honeyguide.flows.simulation.arms import scratch
+from honeyguide.flows.simulation.loop import live_through
+from honeyguide.flows.simulation.shop import make_shop
+from honeyguide.flows.simulation.stage import stage_of
 from honeyguide.world.config import WorldConfig
 from honeyguide.world.fit import fit
 from honeyguide.world.population import Priors

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from honeyguide.errors import DataError
-from honeyguide.flows.arms import configure, scratch
 from honeyguide.flows.build import build
-from honeyguide.flows.changes import Change, Changed
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.loop import live_through
-from honeyguide.flows.shadow import Shadow
-from honeyguide.flows.shop import make_shop
-from honeyguide.flows.stage import stage_of
+from honeyguide.flows.simulation.arms import configure, scratch
+from honeyguide.flows.simulation.changes import Change, Changed
+from honeyguide.flows.simulation.loop import live_through
+from honeyguide.flows.simulation.shadow import Shadow
+from honeyguide.flows.simulation.shop import make_shop
+from honeyguide.flows.simulation.stage import stage_of
 from honeyguide.world.config import Shape
 
 __all__ = ["Pair", "pairs", "summary"]

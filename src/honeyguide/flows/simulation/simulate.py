@@ -16,13 +16,13 @@ import numpy as np
 from honeyguide.contracts import F64, BoolArray, Progress
 from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import DataError, RequestError
-from honeyguide.flows.arms import configure, copied, drop_log, room_for, scratch
-from honeyguide.flows.changes import Change, Changed
 from honeyguide.flows.evaluate import LAST_BUILD, evaluate
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.loop import Lived, Stage, assigned, live_through
-from honeyguide.flows.shadow import Shadow
-from honeyguide.flows.stage import stage_of
+from honeyguide.flows.simulation.arms import configure, copied, drop_log, room_for, scratch
+from honeyguide.flows.simulation.changes import Change, Changed
+from honeyguide.flows.simulation.loop import Lived, Stage, assigned, live_through
+from honeyguide.flows.simulation.shadow import Shadow
+from honeyguide.flows.simulation.stage import stage_of
 from honeyguide.kernels.intervals import Intervals, mean_interval, normal_interval, ratio_intervals
 from honeyguide.world.audience import Diary
 from honeyguide.world.changes import FlashCrowd, TasteShift, TrueEffect
@@ -111,7 +111,7 @@ def simulate(
     }  # fmt: skip
     report["says"] = _says(report)
     if html is not None:
-        from honeyguide.flows.simulate_page import write_page
+        from honeyguide.flows.simulation.page import write_page
 
         write_page(report, html)
     return report

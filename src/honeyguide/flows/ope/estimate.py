@@ -19,9 +19,9 @@ from honeyguide.evaluation.replay.log import DecisionLog, decision_log, prepared
 from honeyguide.evaluation.replay.policy import Target
 from honeyguide.evaluation.replay.rewards import RewardModel, RidgeRewards, TabularRewards
 from honeyguide.evaluation.replay.slates import SLATE_ESTIMATORS, SlateConfig, evaluate_slates
-from honeyguide.flows.ope_log import find_log
-from honeyguide.flows.ope_policy import target_policy
-from honeyguide.flows.ope_trees import TreesRewards
+from honeyguide.flows.ope.log import find_log
+from honeyguide.flows.ope.policy import target_policy
+from honeyguide.flows.ope.trees import TreesRewards
 from honeyguide.intake.files import read
 from honeyguide.schema import columns as c
 
@@ -77,7 +77,7 @@ def ope(
     if out is not None:
         _write(value_table([valued], _metric(reward)), out)
     if html is not None:
-        from honeyguide.flows.ope_page import write_page
+        from honeyguide.flows.ope.page import write_page
 
         write_page(report, html)
     tell("valuing", 3, 3)

@@ -26,11 +26,11 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import atomic_write, disk_errors, only_process
 from honeyguide.errors import DataError
 from honeyguide.flows.build import build
-from honeyguide.flows.compact import compact, open_log
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.keeping.compact import compact, open_log
+from honeyguide.flows.keeping.traces import Person
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.pending import recover
-from honeyguide.flows.traces import Person
+from honeyguide.flows.loading.pending import recover
 from honeyguide.serving.record import erase_record
 
 __all__ = ["forget"]

@@ -18,9 +18,9 @@ from honeyguide.engines.tasks.steps import disk_errors, only_process
 from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed, waiting
-from honeyguide.flows.kept_out import KeptOut
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load_records import of_file, opened, settled
+from honeyguide.flows.loading.kept_out import KeptOut
+from honeyguide.flows.loading.records import of_file, opened, settled
 from honeyguide.intake.catalog import load_items, load_users, put_rows
 from honeyguide.intake.contract_check import ContractCheck
 from honeyguide.intake.dates import ACCEPTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from honeyguide.flows.plot_data import column_of, figure, text_of
+from honeyguide.flows.reports.plot_data import column_of, figure, text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,10 +21,10 @@ from honeyguide.errors import RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import all_items, typed
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load import Sources, seed
-from honeyguide.flows.load_records import LoadRecord, contract_of, opened, recorded, records
-from honeyguide.flows.pending import KEY, REPLAYED, HeldRow, Outcome, Pending, recover, replay_log
-from honeyguide.flows.quarantine import Selection, scan
+from honeyguide.flows.loading.load import Sources, seed
+from honeyguide.flows.loading.pending import KEY, REPLAYED, HeldRow, Outcome, Pending, recover, replay_log
+from honeyguide.flows.loading.quarantine import Selection, scan
+from honeyguide.flows.loading.records import LoadRecord, contract_of, opened, recorded, records
 from honeyguide.intake.catalog import load_items, load_users, put_rows
 from honeyguide.intake.contract_check import ContractCheck
 from honeyguide.intake.files import Raw, RawFile, open_raw

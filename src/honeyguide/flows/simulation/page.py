@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from honeyguide.engines.tables.arrow import published
-from honeyguide.flows.charts import Interval, interval_chart, ticks
+from honeyguide.flows.pages import template
 from honeyguide.flows.render import emit_json, out
+from honeyguide.flows.reports.charts import Interval, interval_chart, ticks
 
 __all__ = ["day_chart", "page", "print_report", "print_shop", "template", "write_page"]
 
@@ -195,16 +194,3 @@ def day_chart(daily: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> 
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{} by day">{}</svg>').format(
         width, height, name, Markup("").join(parts)
     )
-
-
-@lru_cache(maxsize=4)
-def template(name: str) -> jinja2.Template:
-    """A page of this folder's templates."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return env.get_template(name)

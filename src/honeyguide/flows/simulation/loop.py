@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from honeyguide.contracts import F64, Answerer, BoolArray, EventLog, Progress
-from honeyguide.flows.arms import Arm, SimClock, drop_log
-from honeyguide.flows.changes import Changed
-from honeyguide.flows.compact import open_log
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.keeping.compact import open_log
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.simulation.arms import Arm, SimClock, drop_log
+from honeyguide.flows.simulation.changes import Changed
 from honeyguide.kernels import world as k
 from honeyguide.kernels.hashing import hash64
 from honeyguide.world.audience import Audience, Diary, Shelf

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from honeyguide.engines.tables.arrow import published
-from honeyguide.flows.charts import Interval, interval_chart
+from honeyguide.flows.pages import template
 from honeyguide.flows.render import emit_json, out
+from honeyguide.flows.reports.charts import Interval, interval_chart
 
 __all__ = ["overlap_chart", "print_report", "write_page"]
 
@@ -63,7 +62,9 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
     ]
     chart = interval_chart(rows, label=f"Value by estimator, {report['level']:.0%} intervals") if rows else None
     shares = overlap_chart(report["overlap"]["shares"])
-    page = _template().render(report=report, chart=chart, shares=shares, tone=_COLOURS[report["verdict"]["name"]])
+    page = template("ope.html").render(
+        report=report, chart=chart, shares=shares, tone=_COLOURS[report["verdict"]["name"]]
+    )
     with published(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -95,15 +96,3 @@ def overlap_chart(shares: Sequence[Mapping[str, float]]) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width, top + row_height * len(shares) + 6, label, Markup("").join(parts)
     )
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return env.get_template("ope.html")

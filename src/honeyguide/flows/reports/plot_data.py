@@ -15,7 +15,7 @@ from honeyguide.errors import RequestError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from honeyguide.flows.saved_query import ChartSpec
+    from honeyguide.flows.reports.saved_query import ChartSpec
 
 __all__ = [
     "MOST_SERIES", "Axis", "Series", "axis_of", "column_of", "figure", "numbers_of", "series_of", "short", "text_of",

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from honeyguide.engines.tables.arrow import published
+from honeyguide.flows.pages import template
 from honeyguide.flows.render import emit_json, out
-from honeyguide.flows.simulate_page import template
 
 __all__ = ["page", "print_report", "write_page"]
 

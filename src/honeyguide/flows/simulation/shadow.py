@@ -14,9 +14,9 @@ from honeyguide.evaluation.replay.log import DecisionLog, Facts
 from honeyguide.evaluation.replay.policy import Target
 from honeyguide.evaluation.replay.slates import SlateConfig, evaluate_slates
 from honeyguide.flows import answer
-from honeyguide.flows.arms import Arm
 from honeyguide.flows.live import Live, Surface
 from honeyguide.flows.pipeline import Composers
+from honeyguide.flows.simulation.arms import Arm
 from honeyguide.kernels import world as k
 from honeyguide.serving.deadline import Deadline
 from honeyguide.slate.compose import Odds, SlateResult

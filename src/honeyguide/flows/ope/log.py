@@ -11,10 +11,10 @@ import msgspec
 
 from honeyguide.contracts import Progress
 from honeyguide.errors import DataError
-from honeyguide.flows import sources_of_data
 from honeyguide.flows.check import impressions
 from honeyguide.flows.data import held
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.loading import sources_of_data
 from honeyguide.intake import foreign
 from honeyguide.intake.actions import impressions_among
 from honeyguide.intake.datasets import DATASETS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from honeyguide.engines.tables.forgotten import Forgotten
-from honeyguide.flows.traces import people_in
+from honeyguide.flows.keeping.traces import people_in
 from honeyguide.intake.quality import Finding, Totals
 from honeyguide.schema import columns as c
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import jinja2
 import msgspec
+from jinja2 import Template
 from markupsafe import Markup
 
 from honeyguide.contracts import Progress
@@ -24,11 +24,12 @@ from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import DataError, HoneyguideError, ResourceError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.plot_table import table_of
-from honeyguide.flows.plots import draw
-from honeyguide.flows.report_config import ReportConfig
-from honeyguide.flows.saved_query import SavedQuery, read_folder
-from honeyguide.flows.saved_reports import ANALYSIS, file_of
+from honeyguide.flows.pages import environment
+from honeyguide.flows.reports.config import ReportConfig
+from honeyguide.flows.reports.plot_table import table_of
+from honeyguide.flows.reports.plots import draw
+from honeyguide.flows.reports.saved_query import SavedQuery, read_folder
+from honeyguide.flows.reports.saved_reports import ANALYSIS, file_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["query_report", "refresh"]
 
-SHIPPED = Path(__file__).parent / "analysis" / "queries"
+SHIPPED = Path(__file__).parents[1] / "analysis" / "queries"
 """Queries that come with the package, beside those of the workspace."""
 _NOTHING = Markup("")
 _NARROW = 3  # columns of a table that half a page holds
@@ -90,7 +91,7 @@ def query_report(
     sections, sources = _answers(layout, config.report, asked, progress or (lambda what, done, total: None))
     made_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     build_id = layout.current_build() if layout.current.exists() else ""
-    page = _template().render(
+    page = _page().render(
         title=f"{config.name}: {'what the data says' if queries is None else _slug(queries).replace('-', ' ')}",
         sections=sections,
         own=[one for one in sections if one.query.own],
@@ -237,13 +238,5 @@ def _count(value: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters["count"] = _count
-    return env.get_template("query_report.html")
+def _page() -> Template:
+    return environment({"count": _count}).get_template("query_report.html")

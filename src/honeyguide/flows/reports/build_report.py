@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import jinja2
+from jinja2 import Template
 
-from honeyguide.flows.charts import Interval, Reliability, interval_chart, reliability_chart, span_of
+from honeyguide.flows.pages import environment
+from honeyguide.flows.reports.charts import Interval, Reliability, interval_chart, reliability_chart, span_of
 
 __all__ = ["render_report"]
 
@@ -69,7 +69,7 @@ def render_report(
     headlines = _headlines(differences)
     metric = headlines[0].metric if headlines else next((one.metric for one in figures), "")
     steps = _rows(timings)
-    return _template().render(
+    return _page().render(
         title=str(extras.get("title") or "Honeyguide report"),
         pipeline=pipeline,
         data=_mapping(pipeline.get("data")),
@@ -233,13 +233,6 @@ def _width(value: object, whole: object) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"count": _count, "signed": _signed, "fixed": _fixed, "width": _width}
-    return env.get_template("report.html")
+def _page() -> Template:
+    filters: dict[str, Callable[..., str]] = {"count": _count, "signed": _signed, "fixed": _fixed, "width": _width}
+    return environment(filters, gaps=True).get_template("report.html")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load_records import LoadRecord, contract_of, contract_path, records
+from honeyguide.flows.loading.records import LoadRecord, contract_of, contract_path, records
 from honeyguide.intake.contract import VolumeRule
 from honeyguide.intake.quality import meaning
 from honeyguide.intake.volume import WEEKS, WEEKS_NEEDED, odd_days

@@ -22,7 +22,7 @@ from honeyguide.engines.tables.arrow import publish
 from honeyguide.engines.tables.parts import Part, file_rows
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load_records import LoadRecord, remember
+from honeyguide.flows.loading.records import LoadRecord, remember
 from honeyguide.intake.quality import Report
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS, Table

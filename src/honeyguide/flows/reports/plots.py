@@ -15,8 +15,8 @@ import numpy as np
 from markupsafe import Markup
 
 from honeyguide.errors import RequestError
-from honeyguide.flows.charts import ticks
-from honeyguide.flows.plot_data import (
+from honeyguide.flows.reports.charts import ticks
+from honeyguide.flows.reports.plot_data import (
     F64,
     Axis,
     Series,
@@ -27,12 +27,12 @@ from honeyguide.flows.plot_data import (
     short,
     time_ticks,
 )
-from honeyguide.flows.plot_table import table_of
+from honeyguide.flows.reports.plot_table import table_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from honeyguide.flows.saved_query import ChartSpec
+    from honeyguide.flows.reports.saved_query import ChartSpec
 
 __all__ = ["Drawn", "draw"]
 

@@ -23,12 +23,12 @@ from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.errors import DataError, HoneyguideError, RequestError
 from honeyguide.features.online import OnlineState
 from honeyguide.flows import answer
-from honeyguide.flows.arms import Arm, SimClock, drop_log, room_for, scratch
-from honeyguide.flows.changes import Change, Changed
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import Dataset, held, load
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
+from honeyguide.flows.simulation.arms import Arm, SimClock, drop_log, room_for, scratch
+from honeyguide.flows.simulation.changes import Change, Changed
 from honeyguide.flows.wiring import warmed
 from honeyguide.kernels.rank_overlap import rank_biased_overlap
 from honeyguide.schema import columns as c
@@ -115,7 +115,7 @@ def replay(
         pairs = list(_answered(asked, lives, clock, tell))
     report = _report(layout, wanted, changed, day, pairs, left_out, lives)
     if html is not None:
-        from honeyguide.flows.policy_replay_page import write_page
+        from honeyguide.flows.simulation.replay_page import write_page
 
         write_page(report, html)
     return report

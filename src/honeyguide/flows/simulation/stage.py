@@ -14,8 +14,8 @@ from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import Dataset, held, load
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
-from honeyguide.flows.loop import Stage
-from honeyguide.flows.shop import saved_world
+from honeyguide.flows.simulation.loop import Stage
+from honeyguide.flows.simulation.shop import saved_world
 from honeyguide.intake.actions import meaning
 from honeyguide.intake.catalog import wire_items
 from honeyguide.kernels import world as k

@@ -19,11 +19,11 @@ from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import ResourceError
 from honeyguide.flows.build import build
-from honeyguide.flows.changes import Changed
-from honeyguide.flows.compact import compact
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.keeping.compact import compact
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live, load_manifest
+from honeyguide.flows.simulation.changes import Changed
 from honeyguide.flows.wiring import Desk
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS
 

@@ -12,8 +12,8 @@ from honeyguide.engines.tables.arrow import published
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import NotFoundError, RequestError
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.load_records import LoadRecord, records
-from honeyguide.flows.quality import held_counts
+from honeyguide.flows.loading.quality import held_counts
+from honeyguide.flows.loading.records import LoadRecord, records
 from honeyguide.intake.quality import meaning
 from honeyguide.intake.raw import unmarked
 from honeyguide.intake.written import as_written

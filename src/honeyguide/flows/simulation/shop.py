@@ -19,6 +19,7 @@ from honeyguide.engines.tasks.steps import atomic_write, disk_errors
 from honeyguide.errors import RequestError, WorkspaceError
 from honeyguide.flows.create import create
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.pages import TEMPLATES
 from honeyguide.kernels import world as k
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import IMPRESSIONS
@@ -116,9 +117,8 @@ def make_shop(
     with disk_errors(layout.root):
         with Snapshots(layout.tables).appender(IMPRESSIONS.name) as table:
             table.add(_impressions(shown, config))
-        templates = Path(__file__).parent / "templates"
-        text = (templates / "shop.toml").read_text(encoding="utf-8")
-        shutil.copytree(templates / "changes", layout.root / CHANGES)
+        text = (TEMPLATES / "shop.toml").read_text(encoding="utf-8")
+        shutil.copytree(TEMPLATES / "changes", layout.root / CHANGES)
         offset = (time.time_ns() // 1000 - world.now_us) // 1_000_000
         atomic_write(layout.config, text.replace("{offset}", f"{offset}.0").encode())
         saved = SavedWorld(config.model_dump(mode="json"), days)

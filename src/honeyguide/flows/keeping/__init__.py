@@ -1,0 +1,1 @@
+"""What becomes of rows that are in: compaction, retention, erasure."""

@@ -1,0 +1,1 @@
+"""Off-policy value: logs of decisions, policies, estimates, pages."""

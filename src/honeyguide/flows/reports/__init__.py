@@ -1,0 +1,1 @@
+"""Pages that are written with a build: its report, saved queries, their charts."""

@@ -1,0 +1,1 @@
+"""The product in a world: copies, changes, closed loops, replays."""
