@@ -51,6 +51,8 @@ __all__ = [
     "Queries",
     "RETRACT",
     "Ragged",
+    "RankInput",
+    "Ranker",
     "Scorer",
     "Source",
     "TablesEngine",
@@ -191,6 +193,37 @@ class Pool:
     sources: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RankInput:
+    """What a ranker sees of candidates: made alike from the training set, in batches and for one request.
+
+    `n` candidates of `requests` requests, request by request. Histories and seeds end before `at_us`.
+    """
+
+    features: F32  # (n, columns), named by `flows.pipeline.ranker_columns`
+    request: I32  # (n,) row of the request, ascending
+    items: I32  # (n,) rows of the catalog
+    users: I32  # (requests,) rows, -1 nobody known
+    at_us: I64  # (requests,) the moment of the question
+    histories: Ragged  # by request: rows of items, oldest first; may hold -1
+    history_at: I64  # (nnz of histories,) when it happened
+    history_weights: F32  # (nnz of histories,) strength of each sign of interest
+    seeds: Ragged  # by request: the item whose page it is, or the board's
+    context: Mapping[str, I64] = field(default_factory=dict)  # (requests,) facts as `code64` of their text, 0 = none
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @classmethod
+    def of_features(cls, features: F32) -> RankInput:
+        """Candidates of one request of which nothing but the features is known: what trees and linear models need."""
+        n = len(features)
+        return cls(
+            features, np.zeros(n, np.int32), np.full(n, -1, np.int32), np.full(1, -1, np.int32), np.zeros(1, np.int64),
+            Ragged.empty(1), np.zeros(0, np.int64), np.zeros(0, np.float32), Ragged.empty(1),
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class CatalogView:
     """The catalog as arrays by item row. Text stays in lists; facets are coded."""
@@ -260,6 +293,50 @@ class Scorer(Protocol):
 
     def score(self, features: F32) -> F64:
         """(n, features) -> (n,)."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """All heads over one set of candidates: trees, linear and deep models, or a choice among them by head.
+
+    `names` are the heads that are on, in the order of the columns of `score`; `calibrated` says of each whether its
+    column is a probability; only such columns are summed.
+    """
+
+    names: tuple[str, ...]
+    calibrated: tuple[bool, ...]
+
+    @property
+    def reports(self) -> Sequence[Any]:
+        """What became of every head, those that are off included (`ranking.trees.HeadReport`)."""
+        ...
+
+    @property
+    def context_keys(self) -> tuple[str, ...]:
+        """The facts of a request that `score` looks at in `RankInput.context`; () for trees and linear models."""
+        ...
+
+    @property
+    def history(self) -> int:
+        """How many of a person's newest events `score` looks at; 0 for trees and linear models."""
+        ...
+
+    def score(self, input: RankInput) -> F64:  # noqa: A002 - the name says what it is
+        """(n, heads that are on)."""
+        ...
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise BuildError unless these are the columns of features, in order, that the ranker was fitted on."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write arrays and reports into an existing folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, columns: Sequence[str] | None = None) -> Self:
+        """Read what `save` wrote, large arrays as memory maps; with `columns`, `check` them."""
         ...
 
 
