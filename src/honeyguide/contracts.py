@@ -208,6 +208,7 @@ class RankInput:
     histories: Ragged  # by request: rows of items, oldest first; may hold -1
     history_at: I64  # (nnz of histories,) when it happened
     history_weights: F32  # (nnz of histories,) strength of each sign of interest
+    history_values: F32  # (nnz of histories,) the action's own number, nan if it has none
     seeds: Ragged  # by request: the item whose page it is, or the board's
     context: Mapping[str, I64] = field(default_factory=dict)  # (requests,) facts as `code64` of their text, 0 = none
 
@@ -220,7 +221,7 @@ class RankInput:
         n = len(features)
         return cls(
             features, np.zeros(n, np.int32), np.full(n, -1, np.int32), np.full(1, -1, np.int32), np.zeros(1, np.int64),
-            Ragged.empty(1), np.zeros(0, np.int64), np.zeros(0, np.float32), Ragged.empty(1),
+            Ragged.empty(1), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), Ragged.empty(1),
         )  # fmt: skip
 
 
