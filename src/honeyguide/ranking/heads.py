@@ -28,6 +28,7 @@ class HeadConfig(BaseModel):
     min_value: float | None = None  # inclusive
     max_value: float | None = None  # inclusive
     given: str | None = None  # without this action on the same person and item the outcome is unknown, not absent
+    follows: str | None = None  # the head whose outcome comes first: deep heads learn p(that) x p(this | that)
     kind: Literal["probability", "rank"] = "probability"
     trees: int = Field(default=200, ge=1, le=5000)
     depth: int = Field(default=6, ge=1, le=MAX_DEPTH)
