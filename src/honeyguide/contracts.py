@@ -26,6 +26,8 @@ from honeyguide.schema.wire import (
     Filters,
     Item,
     RecommendRequest,
+    ResetAnswer,
+    ResetRequest,
     SearchAnswer,
     SearchRequest,
     SuggestAnswer,
@@ -211,6 +213,7 @@ class RankInput:
     history_values: F32  # (nnz of histories,) the action's own number, nan if it has none
     seeds: Ragged  # by request: the item whose page it is, or the board's
     context: Mapping[str, I64] = field(default_factory=dict)  # (requests,) facts as `code64` of their text, 0 = none
+    segment: I32 | None = None  # (requests,) of the person or the context, -1 unknown; None: nobody's is known
 
     def __len__(self) -> int:
         return len(self.items)
@@ -243,6 +246,7 @@ class CatalogView:
     available: BoolArray
     known_at: I64
     vectors: F32 | None = None  # (rows, d) of unit length where a source has learnt them; later items have none
+    attributes: pa.ChunkedArray | None = None  # JSON texts of further facts; read where a configuration names one
 
     def __len__(self) -> int:
         return len(self.items)
@@ -310,7 +314,7 @@ class Ranker(Protocol):
 
     @property
     def reports(self) -> Sequence[Any]:
-        """What became of every head, those that are off included (`ranking.trees.HeadReport`)."""
+        """What became of every head, those that are off included (`ranking.rows.HeadReport`)."""
         ...
 
     @property
@@ -561,6 +565,30 @@ class Answerer(Protocol):
 
     def put_item(self, item: Item) -> Future[None]:
         """Add or change an item; resolves when durable and visible."""
+        ...
+
+    def reset(self, request: ResetRequest) -> Future[ResetAnswer]:
+        """Let a person begin anew; resolves when it is durable and visible to the next answer."""
+        ...
+
+    def again(self, request_id: str) -> Any:
+        """What was logged of an answer, for `trace` and `why`; NotFoundError without it. Any thread may ask."""
+        ...
+
+    def trace(self, request: RecommendRequest, again: Any = None) -> dict[str, Any]:
+        """The way of every candidate of a request, or of one made `again`, from source to slot. Logs nothing."""
+        ...
+
+    def why(self, again: Any, item_id: str) -> dict[str, Any]:
+        """Why the person of an answer saw an item."""
+        ...
+
+    def models(self) -> dict[str, Any]:
+        """The registry of builds, and what the shadow and the canary showed. Any thread may ask."""
+        ...
+
+    def parameters(self) -> dict[str, Any]:
+        """The main parameters of each surface in plain words, for the people who use it."""
         ...
 
     def health(self) -> Health:

@@ -365,6 +365,7 @@ def catalog_view(items: pa.Table) -> CatalogView:
         price=pc.fill_null(items[c.PRICE].cast(pa.float32()), np.nan).to_numpy(),
         available=items[c.AVAILABLE].to_numpy(),
         known_at=items[c.KNOWN_AT].cast(pa.int64()).to_numpy(),
+        attributes=items[c.ATTRIBUTES],
     )
 
 

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from honeyguide.kernels.diversity import diversity_order
+from honeyguide.kernels.slate_explore import KIND, NEW_SHARE, POOL, SHARE, UNIFORM, _count, _fits, fill_slots, strengths
+
 __all__ = [
     "CATEGORY_CAP",
     "DUPLICATE",
@@ -20,10 +23,9 @@ __all__ = [
     "PIN_BEYOND_SLOTS",
     "RULE_CODES_FROM",
     "SEEN",
+    "TOO_OFTEN",
     "UNKNOWN",
     "compose_slate",
-    "diversity_order",
-    "fill_slots",
     "remove",
     "utilities",
 ]
@@ -36,9 +38,9 @@ SEEN = 4
 CATEGORY_CAP = 5  # passed over because its category was full
 PIN_BEYOND_SLOTS = 6  # a pin whose position the request did not ask for, or that is taken
 OUTRANKED = 7  # survived every rule and found no slot
+TOO_OFTEN = 8  # shown to this person as often as a cap allows
 RULE_CODES_FROM = 16  # codes from here on belong to the caller's `barred`
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _PROBABILITY_SLACK = 1e-9  # rounding that a calibrator may leave outside [0, 1]
 
 
@@ -68,10 +70,11 @@ def _table(rows: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def remove(rows: Any, barred: Any, seen: Any, hide_seen: Any, table: Any) -> Any:
+def remove(rows: Any, barred: Any, seen: Any, hide_seen: Any, tired: Any, table: Any) -> Any:
     """Which rule removes each candidate, uint8 (n,): 0 keeps it.
 
-    rows: int32 (n,). barred: uint8 by item row, 0 = may be shown. seen: int32 (m,) rows. table: from `_table(rows)`.
+    rows: int32 (n,). barred: uint8 by item row, 0 = may be shown. seen, tired: int32 (m,) rows that were had, and that
+    were shown too often. table: from `_table(rows)`.
     """
     dropped = np.zeros(len(rows), np.uint8)
     for i in range(len(rows)):
@@ -90,6 +93,10 @@ def remove(rows: Any, barred: Any, seen: Any, hide_seen: Any, table: Any) -> Any
                 i = table[_slot_of(table, rows, seen[s])]
                 if i >= 0 and dropped[i] == KEPT:
                     dropped[i] = SEEN
+    for s in range(len(tired)):
+        i = table[_slot_of(table, rows, tired[s])]
+        if i >= 0 and dropped[i] == KEPT:
+            dropped[i] = TOO_OFTEN
     return dropped
 
 
@@ -170,16 +177,20 @@ def utilities(
     rank_weights: Any,
     blend_weight: Any,
     rank_constant: Any,
+    added: Any,
+    faded: Any,
 ) -> Any:
     """Utility of the candidates `which` (nan for the others), and the first head that is no probability (-1: none).
 
     utility = sum of probability_weights x scores + sum of weight x c / (c + rank - 1), where rank is the place of the
     score among `which`, 1 = best (Cormack, Clarke and Buettcher 2009, eq. 1, scaled so that the best is 1).
     scores: float64 (n, heads). A nan in anything that has a weight makes the utility nan.
+    added: float64 (n,) more utility, or empty. faded: float64 (n,) in (0, 1], or empty: a utility above 0 is multiplied
+    by it, one below 0 divided, so that what is faded never gains.
     """
     utility = np.full(len(rows), np.nan)
     for i in which:
-        utility[i] = 0.0
+        utility[i] = added[i] if len(added) > 0 else 0.0
     for head in range(scores.shape[1]):
         weight = probability_weights[head]
         if weight != 0.0:
@@ -193,197 +204,16 @@ def utilities(
             _add_reciprocal_rank(utility, rank_weights[head], rank_constant, column, which, rows)
     if blend_weight != 0.0:
         _add_reciprocal_rank(utility, blend_weight, rank_constant, blend, which, rows)
+    if len(faded) > 0:
+        for i in which:
+            utility[i] = utility[i] * faded[i] if utility[i] > 0.0 else utility[i] / faded[i]
     return utility, -1
 
 
 @njit(cache=True, nogil=True)
-def _count(row: Any, by: Any, counts: Any, cat_indptr: Any, cat_values: Any) -> Any:
-    """Add `by` to the counts of the row's categories."""
-    if row < len(cat_indptr) - 1:
-        for c in range(cat_indptr[row], cat_indptr[row + 1]):
-            counts[cat_values[c]] += by
-
-
-@njit(cache=True, nogil=True)
-def _fits(row: Any, cap: Any, counts: Any, cat_indptr: Any, cat_values: Any) -> Any:
-    """Whether each of the row's categories has room."""
-    if cap > 0 and row < len(cat_indptr) - 1:
-        for c in range(cat_indptr[row], cat_indptr[row + 1]):
-            if counts[cat_values[c]] >= cap:
-                return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _raise_similarity(highest: Any, row: Any, pool: Any, vectors: Any) -> Any:
-    """highest[j] = max(highest[j], pool[:, j] . vectors[row]); the inner loop runs over j, so no sum is reordered."""
-    if row >= len(vectors):
-        return
-    similarity = np.zeros(len(highest), np.float32)
-    for t in range(vectors.shape[1]):
-        factor = vectors[row, t]
-        line = pool[t]
-        for j in range(len(highest)):
-            similarity[j] += line[j] * factor
-    for j in range(len(highest)):
-        highest[j] = max(highest[j], similarity[j])
-
-
-@njit(cache=True, nogil=True)
-def diversity_order(
-    order: Any,
-    relevance: Any,
-    rows: Any,
-    pin_rows: Any,
-    pins: Any,
-    vectors: Any,
-    mmr_lambda: Any,
-    pool_size: Any,
-    steps: Any,
-    capped_steps: Any,
-    cap: Any,
-    counts: Any,
-    cat_indptr: Any,
-    cat_values: Any,
+def _place_pins(
+    pin_rows: Any, pin_slots: Any, slots: Any, barred: Any, seen: Any, hide_seen: Any, tired: Any
 ) -> Any:
-    """The candidates `order` (best utility first) reordered by maximal marginal relevance.
-
-    Greedy over the first `pool_size` that have a relevance (>= 0): the next is the one that fits under the cap (first
-    `capped_steps` steps) with the highest mmr_lambda x relevance - (1 - mmr_lambda) x (highest cosine to what was
-    chosen or is pinned, at least 0); ties: the better utility. After `steps` choices the rest follows by utility.
-    pins: which of `pin_rows` have a slot.
-    vectors: float32 (items, d), rows of length 1 or 0; rows beyond it count as 0. `counts` is not changed.
-    Source: Carbonell and Goldstein 1998.
-    """
-    size = 0
-    while size < min(pool_size, len(order)) and relevance[order[size]] >= 0.0:
-        size += 1
-    counts = counts.copy()
-    uses_vectors = mmr_lambda < 1.0 and len(vectors) > 0
-    pool = np.zeros((vectors.shape[1] if uses_vectors else 0, size), np.float32)
-    highest = np.zeros(size, np.float32)
-    if uses_vectors:
-        for j in range(size):
-            if rows[order[j]] < len(vectors):
-                for t in range(vectors.shape[1]):
-                    pool[t, j] = vectors[rows[order[j]], t]
-        for p in pins:
-            _raise_similarity(highest, pin_rows[p], pool, vectors)
-    result = np.empty(len(order), np.int32)
-    taken = np.zeros(len(order), np.bool_)
-    done = 0
-    for step in range(min(steps, size)):
-        limit = cap if step < capped_steps else 0
-        best, best_value = -1, -np.inf
-        for j in range(size):
-            if not taken[j]:
-                value = mmr_lambda * relevance[order[j]]
-                if uses_vectors:
-                    value -= (1.0 - mmr_lambda) * highest[j]
-                if value > best_value and _fits(rows[order[j]], limit, counts, cat_indptr, cat_values):
-                    best, best_value = j, value
-        if best < 0:
-            break
-        taken[best] = True
-        result[done] = order[best]
-        done += 1
-        if limit > 0:
-            _count(rows[order[best]], 1, counts, cat_indptr, cat_values)
-        if uses_vectors:
-            _raise_similarity(highest, rows[order[best]], pool, vectors)
-    for j in range(len(order)):
-        if not taken[j]:
-            result[done] = order[j]
-            done += 1
-    return result
-
-
-@njit(cache=True, nogil=True)
-def _uniform(seed: Any, counter: Any) -> Any:
-    """Number `counter` of the stream `seed`, in [0, 1): SplitMix64 (Steele, Lea and Flood 2014)."""
-    z = seed + _GOLDEN * (np.uint64(counter) + np.uint64(1))
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return np.float64(z >> np.uint64(11)) * 2.0**-53
-
-
-@njit(cache=True, nogil=True)
-def fill_slots(
-    order: Any,
-    relevance: Any,
-    rows: Any,
-    pin_at: Any,
-    cap: Any,
-    cap_first: Any,
-    counts: Any,
-    cat_indptr: Any,
-    cat_values: Any,
-    epsilon: Any,
-    pool_size: Any,
-    floor: Any,
-    first_slot: Any,
-    seed: Any,
-) -> Any:
-    """Slot by slot: a pin where there is one, else the best left in `order` or, with `epsilon`, a draw.
-
-    The draw is uniform over the first `pool_size` left that fit under the cap and have relevance >= `floor` (over the
-    best alone if there are none), from slot `first_slot` (1 = first) on. pin_at: int32 (k,), a pin's number or -1.
-    Returns candidate index (pins: -1 - number), propensity given the slots before, explored, passed over by the cap.
-    The list is as long as there are items: where nothing fits, what follows moves up. `counts` is changed.
-    """
-    slots = len(pin_at)
-    index = np.empty(slots, np.int32)
-    propensity = np.ones(slots)
-    explored = np.zeros(slots, np.bool_)
-    used = np.zeros(len(order), np.bool_)
-    passed = np.zeros(len(rows), np.bool_)
-    pool = np.empty(max(pool_size, 1), np.int32)
-    head = shown = 0
-    for slot in range(slots):
-        if pin_at[slot] >= 0:
-            index[shown] = -1 - pin_at[slot]
-            shown += 1
-            continue
-        limit = cap if shown < cap_first else 0
-        wanted = pool_size if epsilon > 0.0 and shown + 1 >= first_slot else 0
-        while head < len(order) and used[head]:
-            head += 1
-        best, found = -1, 0
-        for place in range(head, len(order)):
-            if used[place]:
-                continue
-            if not _fits(rows[order[place]], limit, counts, cat_indptr, cat_values):
-                passed[order[place]] |= best < 0
-                continue
-            if best < 0:
-                best = place
-            if found < wanted and relevance[order[place]] >= floor:
-                pool[found] = place
-                found += 1
-            if found >= wanted:
-                break
-        if best < 0:
-            continue
-        chosen = best
-        if found > 0:
-            if _uniform(seed, 2 * slot) < epsilon:
-                chosen = pool[min(int(_uniform(seed, 2 * slot + 1) * found), found - 1)]
-            propensity[shown] = 1.0 - epsilon if chosen == best else 0.0
-            for j in range(found):
-                if pool[j] == chosen:
-                    propensity[shown] += epsilon / found
-        used[chosen] = True
-        index[shown] = order[chosen]
-        explored[shown] = chosen != best
-        if limit > 0:
-            _count(rows[order[chosen]], 1, counts, cat_indptr, cat_values)
-        shown += 1
-    return index[:shown], propensity[:shown], explored[:shown], passed
-
-
-@njit(cache=True, nogil=True)
-def _place_pins(pin_rows: Any, pin_slots: Any, slots: Any, barred: Any, seen: Any, hide_seen: Any) -> Any:
     """Slot -> number of the pin that takes it (-1: none), and the rule that refuses each pin (0: none)."""
     pin_at = np.full(slots, -1, np.int32)
     refused = np.zeros(len(pin_rows), np.uint8)
@@ -397,6 +227,9 @@ def _place_pins(pin_rows: Any, pin_slots: Any, slots: Any, barred: Any, seen: An
             for s in range(len(seen)):
                 if seen[s] == row:
                     refused[p] = SEEN
+        for s in range(len(tired)):
+            if refused[p] == KEPT and tired[s] == row:
+                refused[p] = TOO_OFTEN
         if refused[p] == KEPT and (pin_slots[p] > slots or pin_at[pin_slots[p] - 1] >= 0):
             refused[p] = PIN_BEYOND_SLOTS
         for q in range(p):
@@ -431,43 +264,45 @@ def compose_slate(
     barred: Any,
     seen: Any,
     hide_seen: Any,
+    tired: Any,
     probability_weights: Any,
     rank_weights: Any,
     blend_weight: Any,
     rank_constant: Any,
+    added: Any,
+    faded: Any,
     pin_rows: Any,
     pin_slots: Any,
-    vectors: Any,
-    mmr_lambda: Any,
-    mmr_pool: Any,
+    how: Any,
     cat_indptr: Any,
     cat_values: Any,
     counts: Any,
     cap: Any,
     cap_first: Any,
-    epsilon: Any,
-    explore_pool: Any,
-    floor: Any,
-    first_slot: Any,
+    allowed: Any,
+    new: Any,
+    deviation: Any,
+    plan: Any,
     slots: Any,
     seed: Any,
 ) -> Any:
     """The whole slate: remove -> score -> diversify -> pin -> explore.
 
-    rows int32 (n,), scores float64 (n, heads), blend float64 (n,); barred uint8, vectors float32 and categories by
-    item row; counts int64 (categories,): what each category already holds (very negative: exempt from the cap).
-    Returns by slot: row, candidate index (-1: a pin that is no candidate), utility, propensity, pinned, explored; by
-    candidate: utility, dropped (0: shown); by pin: refused; and the first head whose scores are no probabilities (-1).
+    rows int32 (n,), scores float64 (n, heads), blend float64 (n,); barred uint8 and categories by item row; counts int64 (categories,): what each category already holds (very negative: exempt from the cap).
+    tired: as in `remove`; added, faded: as in `utilities`; how: a `diversity.Diversity`.
+    allowed, new, deviation, plan: of the exploration, see `slate_explore`.
+    Returns by slot: row, candidate index (-1: a pin that is no candidate), utility, propensity, chance that it was to
+    be another than the best left, pinned, explored; by candidate: utility, dropped (0: shown); by pin: refused; and the first head whose scores are no probabilities (-1).
     """
     table = _table(rows)
-    dropped = remove(rows, barred, seen, hide_seen, table)
+    dropped = remove(rows, barred, seen, hide_seen, tired, table)
     which = _kept(dropped)
 
     utility, bad_head = utilities(
-        rows, scores, blend, which, probability_weights, rank_weights, blend_weight, rank_constant
+        rows, scores, blend, which, probability_weights, rank_weights, blend_weight, rank_constant, added, faded
     )
 
-    pin_at, refused = _place_pins(pin_rows, pin_slots, slots, barred, seen, hide_seen)
+    pin_at, refused = _place_pins(pin_rows, pin_slots, slots, barred, seen, hide_seen, tired)
     pins = _kept(refused)
     early_pins = 0
     elsewhere = dropped.copy()
@@ -479,18 +314,20 @@ def compose_slate(
             early_pins += 1
             _count(pin_rows[p], 1, counts, cat_indptr, cat_values)
     order = _sorted(_kept(elsewhere), utility, blend, rows)
-    relevance = _relevance(order, utility, mmr_pool)
+    relevance = _relevance(order, utility, how.pool)
 
     free = slots - len(pins)
-    steps = free + (explore_pool if epsilon > 0.0 else 0)
+    explores = plan[SHARE] > 0.0 or plan[NEW_SHARE] > 0.0
+    steps = free + (int(plan[POOL]) if explores else 0)
     order = diversity_order(
-        order, relevance, rows, pin_rows, pins, vectors, mmr_lambda, mmr_pool, steps,
+        order, relevance, rows, pin_rows, pins, how, steps,
         min(free, cap_first - early_pins), cap, counts, cat_indptr, cat_values,
     )  # fmt: skip
 
-    index, propensity, explored, passed = fill_slots(
-        order, relevance, rows, pin_at, cap, cap_first, counts, cat_indptr, cat_values,
-        epsilon, explore_pool, floor, first_slot, seed,
+    strength = strengths(order, utility) if explores and plan[KIND] != UNIFORM else np.empty(0)
+    index, propensity, aside, explored, passed = fill_slots(
+        order, relevance, strength, rows, pin_at, cap, cap_first, counts, cat_indptr, cat_values,
+        allowed, new, deviation, plan, seed,
     )  # fmt: skip
     shown = np.empty(len(index), np.int32)
     value = np.full(len(index), np.nan)
@@ -506,4 +343,4 @@ def compose_slate(
         if index[slot] >= 0:
             value[slot] = utility[index[slot]]
             dropped[index[slot]] = KEPT
-    return shown, index, value, propensity, pinned, explored, utility, dropped, refused, bad_head
+    return shown, index, value, propensity, aside, pinned, explored, utility, dropped, refused, bad_head

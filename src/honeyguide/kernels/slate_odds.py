@@ -7,19 +7,30 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from honeyguide.kernels.diversity import diversity_order
 from honeyguide.kernels.slate import (
     OUTRANKED,
-    _count,
-    _fits,
     _kept,
     _place_pins,
     _relevance,
     _slot_of,
     _sorted,
     _table,
-    diversity_order,
     remove,
     utilities,
+)
+from honeyguide.kernels.slate_explore import (
+    FIRST_SLOT,
+    KIND,
+    MOST_SLOTS,
+    NEW_SHARE,
+    POOL,
+    SHARE,
+    UNIFORM,
+    _count,
+    choices,
+    room_for_choices,
+    strengths,
 )
 
 __all__ = ["slot_odds"]
@@ -33,24 +44,25 @@ def slot_odds(
     barred: Any,
     seen: Any,
     hide_seen: Any,
+    tired: Any,
     probability_weights: Any,
     rank_weights: Any,
     blend_weight: Any,
     rank_constant: Any,
+    added: Any,
+    faded: Any,
     pin_rows: Any,
     pin_slots: Any,
-    vectors: Any,
-    mmr_lambda: Any,
-    mmr_pool: Any,
+    how: Any,
     cat_indptr: Any,
     cat_values: Any,
     counts: Any,
     cap: Any,
     cap_first: Any,
-    epsilon: Any,
-    explore_pool: Any,
-    floor: Any,
-    first_slot: Any,
+    allowed: Any,
+    new: Any,
+    deviation: Any,
+    plan: Any,
     slots: Any,
     shown: Any,
 ) -> Any:
@@ -61,12 +73,14 @@ def slot_odds(
     would have ended above, nothing.
     """
     table = _table(rows)
-    which = _kept(remove(rows, barred, seen, hide_seen, table))
-    utility, _ = utilities(rows, scores, blend, which, probability_weights, rank_weights, blend_weight, rank_constant)
-    pin_at, refused = _place_pins(pin_rows, pin_slots, slots, barred, seen, hide_seen)
+    elsewhere = remove(rows, barred, seen, hide_seen, tired, table)
+    which = _kept(elsewhere)
+    utility, _ = utilities(
+        rows, scores, blend, which, probability_weights, rank_weights, blend_weight, rank_constant, added, faded
+    )
+    pin_at, refused = _place_pins(pin_rows, pin_slots, slots, barred, seen, hide_seen, tired)
     pins = _kept(refused)
     early_pins = 0
-    elsewhere = remove(rows, barred, seen, hide_seen, table)
     for p in pins:
         i = table[_slot_of(table, rows, pin_rows[p])]
         if i >= 0:
@@ -75,20 +89,25 @@ def slot_odds(
             early_pins += 1
             _count(pin_rows[p], 1, counts, cat_indptr, cat_values)
     order = _sorted(_kept(elsewhere), utility, blend, rows)
-    relevance = _relevance(order, utility, mmr_pool)
+    relevance = _relevance(order, utility, how.pool)
     free = slots - len(pins)
-    steps = free + (explore_pool if epsilon > 0.0 else 0)
+    explores = plan[SHARE] > 0.0 or plan[NEW_SHARE] > 0.0
+    steps = free + (int(plan[POOL]) if explores else 0)
     order = diversity_order(
-        order, relevance, rows, pin_rows, pins, vectors, mmr_lambda, mmr_pool, steps,
+        order, relevance, rows, pin_rows, pins, how, steps,
         min(free, cap_first - early_pins), cap, counts, cat_indptr, cat_values,
     )  # fmt: skip
 
+    strength = strengths(order, utility) if explores and plan[KIND] != UNIFORM else np.empty(0)
     n = len(shown)
     start = np.zeros(n + 1, np.int64)
-    found_rows = np.empty(n * (max(explore_pool, 1) + 1), np.int32)
+    size = room_for_choices(order, plan)
+    found_rows = np.empty(n * (size + 1), np.int32)
     chance = np.empty(len(found_rows))
+    places, mass = np.empty(size, np.int32), np.empty(size)
     used = np.zeros(len(order), np.bool_)
-    at, written = 0, 0
+    passed = np.zeros(len(rows), np.bool_)
+    at, written, so_far = 0, 0, 0
     for slot in range(slots):
         if at >= n:
             break
@@ -97,31 +116,29 @@ def slot_odds(
             written += 1
         else:
             limit = cap if at < cap_first else 0
-            wanted = explore_pool if epsilon > 0.0 and at + 1 >= first_slot else 0
-            best, first = -1, written
-            for place in range(len(order)):
-                if used[place] or not _fits(rows[order[place]], limit, counts, cat_indptr, cat_values):
-                    continue
-                if best < 0:
-                    best = place
-                if written - first < wanted and relevance[order[place]] >= floor:
-                    found_rows[written] = rows[order[place]]
-                    written += 1
-                if written - first >= wanted:
-                    break
+            open_ = at + 1 >= plan[FIRST_SLOT] and (plan[MOST_SLOTS] < 0 or so_far < plan[MOST_SLOTS])
+            best, found, entries, own = choices(
+                order, relevance, strength, rows, allowed, new, deviation, plan, open_, used, 0, limit,
+                counts, cat_indptr, cat_values, passed, places, mass,
+            )  # fmt: skip
             if best < 0:
                 continue
-            drawn = written - first
-            there = False
-            for j in range(first, written):
-                chance[j] = epsilon / drawn
-                if found_rows[j] == rows[order[best]]:
-                    chance[j] += 1.0 - epsilon
-                    there = True
-            if not there:
-                found_rows[written] = rows[order[best]]
-                chance[written] = 1.0 - epsilon if drawn > 0 else 1.0
-                written += 1
+            # The best beyond its own entries is one more; entries of one place are one row.
+            first = written
+            for j in range(entries + 1):
+                place, more = (places[j], mass[j]) if j < entries else (np.int32(best), own)
+                if more <= 0.0 and place != best:
+                    continue
+                row = rows[order[place]]
+                at_row = written
+                for known in range(first, written):
+                    if found_rows[known] == row:
+                        at_row = known
+                if at_row == written:
+                    found_rows[written], chance[written] = row, 0.0
+                    written += 1
+                chance[at_row] += more
+            so_far += rows[order[best]] != shown[at]
             for place in range(len(order)):
                 if rows[order[place]] == shown[at]:
                     used[place] = True

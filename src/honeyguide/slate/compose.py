@@ -5,7 +5,7 @@ The logged propensity is that of the list as shown, so nothing may touch a list 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,14 @@ from honeyguide.schema import columns as c
 from honeyguide.schema.tables import SLATE
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import Filters
-from honeyguide.slate.diversify import DiversifyConfig
+from honeyguide.slate.bandit import Experience
+from honeyguide.slate.diversify import Diversifier, DiversifyConfig, frozen
 from honeyguide.slate.explore import ExploreConfig
+from honeyguide.slate.explorer import Explorer
+from honeyguide.slate.guardrails import GuardrailsConfig
+from honeyguide.slate.moment import NO_MOMENT, Moment
 from honeyguide.slate.rules import REASONS, CatalogRules, RulesConfig
-from honeyguide.slate.utility import UtilityConfig, UtilityWeights
+from honeyguide.slate.utility import NOTHING, Added, Price, UtilityConfig, UtilityWeights
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +46,7 @@ class SlateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     utility: UtilityConfig = UtilityConfig()
+    guardrails: GuardrailsConfig = GuardrailsConfig()
     rules: RulesConfig = RulesConfig()
     diversify: DiversifyConfig = DiversifyConfig()
     explore: ExploreConfig = ExploreConfig()
@@ -58,6 +63,7 @@ class SlateResult:
     list_propensity: float
     pinned: BoolArray  # (m,)
     explored: BoolArray  # (m,) chance put here another item than the best left
+    aside: F64  # (m,) the chance with which it was to be another than the best left, given the slots before
     dropped: dict[str, int]  # rule -> how many candidates it removed
     refused_pins: dict[str, str]  # item id -> rule
     candidates: I32  # (n,) item rows as they came
@@ -96,25 +102,28 @@ class Composer:
 
     heads: name -> whether its score is a calibrated probability, in the order of the score columns.
     vectors: (items, d), rows of length 1 (see `unit_rows`) or 0; items beyond it have no vector, and None turns
-    diversity off. Holds no state of a request: threads may share one. Raises ConfigError where the utility does not
+    diversity off. experience: what was learnt of what was shown, for exploration. Holds no state of a request: threads may share one. Raises ConfigError where the utility does not
     fit the heads.
     """
 
     def __init__(
-        self, config: SlateConfig, heads: Mapping[str, bool], catalog: CatalogView, vectors: F32 | None = None
-    ) -> None:
+        self, config: SlateConfig, heads: Mapping[str, bool], catalog: CatalogView, vectors: F32 | None = None,
+        experience: Experience | None = None, *, prices: Sequence[Price] = (), amounts: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.config = config
         self.weights = UtilityWeights.of(config.utility, heads)
         self.rules = CatalogRules(config.rules, catalog)
+        self.explorer = Explorer(config.explore, heads, experience)
         self.catalog = catalog
         if vectors is None:
             vectors = np.zeros((0, 0), np.float32)
         if vectors.ndim != 2:
             raise ConfigError(expected="vectors as (items, d)", got=f"shape {vectors.shape}", do="Pass a matrix.")
         # The kernel is compiled once, for read-only catalog arrays (memory maps are) and fresh request arrays.
-        self._vectors = _frozen(vectors, np.float32)
-        self._cat_indptr = _frozen(catalog.category.indptr, np.int64)
-        self._cat_values = _frozen(catalog.category.values, np.int32)
+        self.diversifier = Diversifier(config.diversify, catalog, frozen(vectors, np.float32))
+        self._added = Added(config.utility, prices, heads, catalog, amounts)
+        self._cat_indptr = frozen(catalog.category.indptr, np.int64)
+        self._cat_values = frozen(catalog.category.values, np.int32)
 
     def compose(
         self,
@@ -126,11 +135,13 @@ class Composer:
         request_id: str,
         seen: I32 = _NOBODY,
         filters: Filters | None = None,
+        moment: Moment = NO_MOMENT,
     ) -> SlateResult:
         """The slate of one request.
 
         rows: (n,) item rows, unique, any order, -1 pads. scores: (n, heads), nan sinks. blend: (n,) the retrieval's
         score, used for rank and to break ties (then the lower row comes first). seen: rows hidden under `hide_seen`.
+        moment: the person's, where the policy looks at it.
         Raises DataError where shapes differ or a calibrated head gives what is no probability.
         """
         config, weights = self.config, self.weights
@@ -147,15 +158,15 @@ class Composer:
         if filters is not None and filters.categories:
             held[self.rules.category_codes(filters.categories)] = _EXEMPT
         (
-            shown, index, utility, propensity, pinned, explored, utilities, reasons, refused, bad_head
+            shown, index, utility, propensity, aside, pinned, explored, utilities, reasons, refused, bad_head
         ) = kernel.compose_slate(
             rows, scores, blend, self.rules.barred(filters), _fresh(seen, np.int32), config.rules.hide_seen,
-            weights.probability, weights.rank, weights.blend, weights.rank_constant,
+            _fresh(moment.too_often, np.int32), weights.probability, weights.rank, weights.blend, weights.rank_constant,
+            self._added.of(rows, scores, moment.now_us), self._faded(rows, moment),
             self.rules.pin_rows, self.rules.pin_slots,
-            self._vectors, config.diversify.mmr_lambda, config.diversify.pool,
+            self.diversifier.how(moment.now_us, moment.items, moment.weights),
             self._cat_indptr, self._cat_values, held, config.rules.category_cap or 0, config.rules.category_cap_first,
-            config.explore.epsilon, config.explore.pool, config.explore.floor, config.explore.first_slot,
-            k, np.uint64(hash64(request_id, "slate")),
+            *self.explorer.arrays(rows, scores), k, np.uint64(hash64(request_id, "slate")),
         )  # fmt: skip
         if bad_head >= 0:
             raise DataError(
@@ -173,6 +184,7 @@ class Composer:
             list_propensity=float(propensity.prod()),
             pinned=pinned,
             explored=explored,
+            aside=aside,
             dropped={REASONS[int(code)]: int(counts[code]) for code in counts.nonzero()[0]},
             refused_pins={
                 pin.item_id: REASONS[int(code)]
@@ -186,7 +198,7 @@ class Composer:
 
     def odds(
         self, rows: I32, shown: I32, *, scores: F64, blend: F64 | F32, k: int, seen: I32 = _NOBODY,
-        filters: Filters | None = None,
+        filters: Filters | None = None, moment: Moment = NO_MOMENT,
     ) -> Odds:  # fmt: skip
         """With what chance this policy would have filled each slot of a list that was shown, by it or by another one.
 
@@ -196,15 +208,26 @@ class Composer:
         held = np.zeros(len(self.catalog.category_names), np.int64)
         if filters is not None and filters.categories:
             held[self.rules.category_codes(filters.categories)] = _EXEMPT
+        rows, scores = _fresh(rows, np.int32), _fresh(scores, np.float64)
         start, found, chance = slot_odds(
-            _fresh(rows, np.int32), _fresh(scores, np.float64), _fresh(blend, np.float64), self.rules.barred(filters),
-            _fresh(seen, np.int32), config.rules.hide_seen, weights.probability, weights.rank, weights.blend,
-            weights.rank_constant, self.rules.pin_rows, self.rules.pin_slots, self._vectors,
-            config.diversify.mmr_lambda, config.diversify.pool, self._cat_indptr, self._cat_values, held,
-            config.rules.category_cap or 0, config.rules.category_cap_first, config.explore.epsilon,
-            config.explore.pool, config.explore.floor, config.explore.first_slot, k, _fresh(shown, np.int32),
+            rows, scores, _fresh(blend, np.float64), self.rules.barred(filters), _fresh(seen, np.int32),
+            config.rules.hide_seen, _fresh(moment.too_often, np.int32), weights.probability, weights.rank,
+            weights.blend, weights.rank_constant, self._added.of(rows, scores, moment.now_us),
+            self._faded(rows, moment), self.rules.pin_rows, self.rules.pin_slots,
+            self.diversifier.how(moment.now_us, moment.items, moment.weights), self._cat_indptr, self._cat_values, held,
+            config.rules.category_cap or 0, config.rules.category_cap_first,
+            *self.explorer.arrays(rows, scores), k, _fresh(shown, np.int32),
         )  # fmt: skip
         return Odds(start, found, chance)
+
+    def _faded(self, rows: I32, moment: Moment) -> F64:
+        """What is left of each candidate's utility after it was shown in vain; empty where nothing fades."""
+        keep = self.config.utility.fatigue.keep
+        if keep == 1.0 or not len(moment.shown):
+            return NOTHING
+        order = np.argsort(moment.shown, kind="stable")
+        place = order[np.minimum(np.searchsorted(moment.shown[order], rows), len(order) - 1)]
+        return np.where(moment.shown[place] == rows, keep ** moment.times[place].astype(np.float64), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +237,6 @@ class Odds:
     start: I64  # (slots + 1,)
     rows: I32
     chance: F64
-
-
-def _frozen(array: npt.NDArray, dtype: npt.DTypeLike) -> npt.NDArray:
-    view = np.ascontiguousarray(array, dtype).view(np.ndarray)
-    view.flags.writeable = False
-    return view
 
 
 def _fresh(array: npt.NDArray, dtype: npt.DTypeLike) -> npt.NDArray:

@@ -16,7 +16,7 @@ from honeyguide.errors import RequestError
 from honeyguide.kernels import slate as kernel
 from honeyguide.schema.wire import Filters
 
-__all__ = ["REASONS", "CatalogRules", "Pin", "RulesConfig"]
+__all__ = ["REASONS", "CatalogRules", "FrequencyCap", "Pin", "RulesConfig"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -31,6 +31,7 @@ REASONS: dict[int, str] = {
     kernel.CATEGORY_CAP: "category_cap",
     kernel.PIN_BEYOND_SLOTS: "beyond_slots",
     kernel.OUTRANKED: "outranked",
+    kernel.TOO_OFTEN: "frequency_cap",
     _UNAVAILABLE: "unavailable",
     _DENY_RULE: "rule_deny",
     _DENIED: "filter_deny",
@@ -53,6 +54,15 @@ class Pin(BaseModel):
     position: Annotated[int, Field(ge=1, le=200)]  # 1 = first
 
 
+class FrequencyCap(BaseModel):
+    """An item is shown to a person at most so many times within so many days, on all surfaces together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    times: Annotated[int, Field(ge=1, le=1_000)]
+    days: Annotated[float, Field(gt=0, le=365)]
+
+
 class RulesConfig(BaseModel):
     """Hard rules of a surface.
 
@@ -66,6 +76,7 @@ class RulesConfig(BaseModel):
     hide_seen: bool = True
     category_cap: Annotated[int, Field(ge=1)] | None = None
     category_cap_first: Annotated[int, Field(ge=1, le=200)] = 20
+    frequency_cap: FrequencyCap | None = None
     pins: tuple[Pin, ...] = ()
     deny: tuple[str, ...] = ()  # item ids
     deny_categories: tuple[str, ...] = ()

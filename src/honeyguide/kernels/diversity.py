@@ -1,0 +1,278 @@
+"""The order between items: greedy choice by relevance and by what a list already holds.
+
+Candidates are named by their index in the arrays of the request; catalog arrays are read by item row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from honeyguide.kernels.slate_explore import _count, _fits
+
+__all__ = ["CALIBRATED", "DPP", "MMR", "SMOOTHING", "Diversity", "diversity_order"]
+
+MMR, DPP, CALIBRATED = 0, 1, 2
+SMOOTHING = 0.01
+"""Share of the target in a list's own distribution, so that no label of the target is missing (Steck 2018, eq. 7)."""
+_SHRINK = 0.999  # of cosines in a determinant: more items than dimensions must not make it zero
+_LEAST = 1e-12
+
+
+class Diversity(NamedTuple):
+    """How to order. `share`: of relevance in what is maximised, 1 = the order of the utility.
+
+    vectors: float32 (items, d), rows of length 1 or 0; rows beyond it count as 0. labels by item row, int64
+    (items + 1,) and int32; target: float64 (labels,), summing to one, or zeros. groups: uint8 by item row, a bit per group (empty:
+    no groups); least: float64 (groups,), each group's least share of every first part of the list.
+    """
+
+    kind: int
+    share: float
+    pool: int
+    vectors: npt.NDArray[np.float32]
+    label_indptr: npt.NDArray[np.int64]
+    label_values: npt.NDArray[np.int32]
+    target: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.uint8]
+    least: npt.NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def _similarities(row: Any, pool: Any, vectors: Any) -> Any:
+    """pool[:, j] . vectors[row], float32 (pool,); the inner loop runs over j, so no sum is reordered."""
+    similarity = np.zeros(pool.shape[1], np.float32)
+    if row < len(vectors):
+        for t in range(vectors.shape[1]):
+            factor = vectors[row, t]
+            line = pool[t]
+            for j in range(len(similarity)):
+                similarity[j] += line[j] * factor
+    return similarity
+
+
+@njit(cache=True, nogil=True)
+def _raise_similarity(highest: Any, row: Any, pool: Any, vectors: Any) -> Any:
+    """highest[j] = max(highest[j], cosine to the row)."""
+    if row >= len(vectors):
+        return
+    similarity = _similarities(row, pool, vectors)
+    for j in range(len(highest)):
+        highest[j] = max(highest[j], similarity[j])
+
+
+@njit(cache=True, nogil=True)
+def _condition(left: Any, factors: Any, known: Any, row: Any, own: Any, pool: Any, vectors: Any) -> Any:
+    """Condition a determinantal process on one more row: the Cholesky update of Chen et al. 2018, algorithm 1.
+
+    left: float64 (pool,), each candidate's determinant gain; factors: float64 (chosen, pool), its row of the Cholesky
+    factor, the first `known` filled. own: (known + 1,) the row's own factors, then its gain; if it is no candidate, its
+    factors are (it must be among the pins) computed by the caller.
+    """
+    similarity = _similarities(row, pool, vectors)
+    root = np.sqrt(max(own[known], _LEAST))
+    for j in range(len(left)):
+        inner = _SHRINK * similarity[j]
+        for s in range(known):
+            inner -= factors[s, j] * own[s]
+        factors[known, j] = inner / root
+        left[j] -= factors[known, j] ** 2
+
+
+@njit(cache=True, nogil=True)
+def _own_factors(row: Any, before: Any, n_before: Any, vectors: Any) -> Any:
+    """Factors and gain of a row that is no candidate, given the pinned rows `before` it."""
+    size = n_before + 1
+    lower = np.zeros((size, size))
+    for a in range(size):
+        first = before[a] if a < n_before else row
+        for b in range(a + 1):
+            second = before[b] if b < n_before else row
+            value = 1.0 if a == b else 0.0
+            if a != b and first < len(vectors) and second < len(vectors):
+                for t in range(vectors.shape[1]):
+                    value += _SHRINK * vectors[first, t] * vectors[second, t]
+            for s in range(b):
+                value -= lower[a, s] * lower[b, s]
+            if a == b:
+                lower[a, a] = np.sqrt(max(value, _LEAST))
+            else:
+                lower[a, b] = value / lower[b, b]
+    own = lower[n_before].copy()
+    own[n_before] = own[n_before] ** 2
+    return own
+
+
+@njit(cache=True, nogil=True)
+def _told(support: Any, target: Any, held: Any, n: Any) -> Any:
+    """For each label of the target, target x log(target / smoothed share) of a list of n items, and their sum."""
+    parts = np.zeros(len(target))
+    total = 0.0
+    for label in support:
+        share = held[label] / n if n > 0.0 else 0.0
+        parts[label] = target[label] * np.log(target[label] / ((1.0 - SMOOTHING) * share + SMOOTHING * target[label]))
+        total += parts[label]
+    return parts, total
+
+
+@njit(cache=True, nogil=True)
+def _gap_with(row: Any, indptr: Any, values: Any, target: Any, held: Any, n: Any, parts: Any, total: Any) -> Any:
+    """The divergence of the list with the row added; parts and total: of `_told` for n + 1 items without it."""
+    first, last = indptr[row], indptr[row + 1]
+    for c in range(first, last):
+        label = values[c]
+        if target[label] > 0.0:
+            share = (held[label] + 1.0 / (last - first)) / (n + 1.0)
+            total += (
+                target[label] * np.log(target[label] / ((1.0 - SMOOTHING) * share + SMOOTHING * target[label]))
+                - parts[label]
+            )
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _label(row: Any, indptr: Any, values: Any, held: Any) -> Any:
+    """Add the row's labels, one item in all, to what the list holds. How many items that is: 1, or 0 without one."""
+    if row >= len(indptr) - 1 or indptr[row] == indptr[row + 1]:
+        return 0.0
+    share = 1.0 / (indptr[row + 1] - indptr[row])
+    for c in range(indptr[row], indptr[row + 1]):
+        held[values[c]] += share
+    return 1.0
+
+
+@njit(cache=True, nogil=True)
+def _behind(groups: Any, least: Any, members: Any, length: Any) -> Any:
+    """The groups, a bit each, that have fewer of the first `length` than their share asks for."""
+    bits = np.uint8(0)
+    if len(groups) > 0:
+        for g in range(len(least)):
+            if members[g] < np.floor(least[g] * length + 1e-9):
+                bits |= np.uint8(1 << g)
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _join(row: Any, groups: Any, members: Any) -> Any:
+    """Count the row in its groups."""
+    if row < len(groups):
+        for g in range(len(members)):
+            members[g] += (groups[row] >> g) & 1
+
+
+@njit(cache=True, nogil=True)
+def diversity_order(
+    order: Any,
+    relevance: Any,
+    rows: Any,
+    pin_rows: Any,
+    pins: Any,
+    how: Any,
+    steps: Any,
+    capped_steps: Any,
+    cap: Any,
+    counts: Any,
+    cat_indptr: Any,
+    cat_values: Any,
+) -> Any:
+    """The candidates `order` (best utility first) reordered greedily.
+
+    Of the first `how.pool` that have a relevance (>= 0) the next is, among those that fit under the cap (first
+    `capped_steps` steps) and, where a group has less than its share, belong to such a group (if any of it fits), the
+    one with the highest share x relevance + (1 - share) x gain; ties: the better utility. Chosen and pinned items are the
+    list so far. The gain is
+    MMR: minus the highest cosine to the list, at least 0 (Carbonell and Goldstein 1998);
+    DPP: the logarithm by which the determinant of the list's cosines grows (Chen, Zhang and Zhou 2018);
+    CALIBRATED: minus the divergence of the list's labels from `target` (Steck 2018).
+    After `steps` choices the rest follows by utility. pins: which of `pin_rows` have a slot. `counts` is not changed.
+    """
+    size = 0
+    while size < min(how.pool, len(order)) and relevance[order[size]] >= 0.0:
+        size += 1
+    counts = counts.copy()
+    kind, share, vectors = how.kind, how.share, how.vectors
+    by_vectors = share < 1.0 and kind != CALIBRATED and len(vectors) > 0
+    by_labels = share < 1.0 and kind == CALIBRATED
+    pool = np.zeros((vectors.shape[1] if by_vectors else 0, size), np.float32)
+    highest = np.zeros(size, np.float32)
+    width = len(pins) + min(steps, size) if by_vectors and kind == DPP else 0
+    left, factors, known = np.ones(size if width else 0), np.zeros((width, size)), 0
+    before = np.zeros(len(pins), np.int32)
+    held, n_held = np.zeros(len(how.target) if by_labels else 0), 0.0
+    support = np.flatnonzero(how.target > 0.0) if by_labels else np.zeros(0, np.int64)
+    parts, total = np.zeros(0), 0.0
+    members = np.zeros(len(how.least), np.int64)
+    if by_vectors:
+        for j in range(size):
+            if rows[order[j]] < len(vectors):
+                for t in range(vectors.shape[1]):
+                    pool[t, j] = vectors[rows[order[j]], t]
+    for p in pins:
+        if by_vectors and kind == MMR:
+            _raise_similarity(highest, pin_rows[p], pool, vectors)
+        if by_vectors and kind == DPP:
+            own = _own_factors(pin_rows[p], before, known, vectors)
+            _condition(left, factors, known, pin_rows[p], own, pool, vectors)
+            before[known] = pin_rows[p]
+            known += 1
+        if by_labels:
+            n_held += _label(pin_rows[p], how.label_indptr, how.label_values, held)
+        _join(pin_rows[p], how.groups, members)
+    result = np.empty(len(order), np.int32)
+    taken = np.zeros(len(order), np.bool_)
+    done = 0
+    for step in range(min(steps, size)):
+        limit = cap if step < capped_steps else 0
+        wanted = _behind(how.groups, how.least, members, len(pins) + step + 1)
+        gap = 0.0
+        if by_labels:
+            _, gap = _told(support, how.target, held, n_held)
+            parts, total = _told(support, how.target, held, n_held + 1.0)
+        best, best_value, bound = -1, -np.inf, False
+        for j in range(size):
+            if not taken[j]:
+                row = rows[order[j]]
+                needed = wanted != 0 and row < len(how.groups) and (how.groups[row] & wanted) != 0
+                if bound and not needed:
+                    continue
+                value = share * relevance[order[j]]
+                if by_vectors and kind == MMR:
+                    value -= (1.0 - share) * highest[j]
+                elif by_vectors:
+                    value += (1.0 - share) * np.log(max(left[j], _LEAST))
+                elif by_labels:
+                    labelled = row < len(how.label_indptr) - 1 and how.label_indptr[row] < how.label_indptr[row + 1]
+                    value -= (1.0 - share) * (
+                        _gap_with(row, how.label_indptr, how.label_values, how.target, held, n_held, parts, total)
+                        if labelled
+                        else gap
+                    )
+                if (value > best_value or (needed and not bound)) and _fits(row, limit, counts, cat_indptr, cat_values):
+                    best, best_value, bound = j, value, needed
+        if best < 0:
+            break
+        row = rows[order[best]]
+        taken[best] = True
+        result[done] = order[best]
+        done += 1
+        if limit > 0:
+            _count(row, 1, counts, cat_indptr, cat_values)
+        if by_vectors and kind == MMR:
+            _raise_similarity(highest, row, pool, vectors)
+        elif by_vectors:
+            own = np.empty(known + 1)
+            own[:known] = factors[:known, best]
+            own[known] = left[best]
+            _condition(left, factors, known, row, own, pool, vectors)
+            known += 1
+        if by_labels:
+            n_held += _label(row, how.label_indptr, how.label_values, held)
+        _join(row, how.groups, members)
+    for j in range(len(order)):
+        if not taken[j]:
+            result[done] = order[j]
+            done += 1
+    return result
