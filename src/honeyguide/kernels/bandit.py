@@ -26,7 +26,7 @@ _SHARED = 0.002
 
 @njit(cache=True, nogil=True)
 def _learn(inverse: Any, weights: Any, x: Any, target: Any, times: Any, keep: Any, ridge: Any) -> Any:
-    """One more observation, `times` over: recursive least squares (Sherman and Morrison 1950), the past fading by `keep`.
+    """One more observation, `times` over: recursive least squares (Sherman, Morrison 1950), the past fading by `keep`.
 
     Nothing fades where the variances have grown far beyond the prior's: what is never seen would become ever less
     certain, and the sums lose their digits.
@@ -79,6 +79,8 @@ def play(
     np.random.seed(seed)
     n, d = x.shape
     experts = len(keeps)
+    if kind == FULL:
+        keeps = keeps ** (1.0 / arms)  # every arm is observed in every round, not one of them
     copies = replicates if kind == BOOTSTRAP else 1
     weights = np.zeros((experts, copies, arms, d))
     inverse = np.zeros((experts, copies, arms, d, d))
@@ -103,7 +105,7 @@ def play(
                 for i in range(d):
                     said[e, a] += weights[e, c, a, i] * x[t, i]
                 value[a] += trust[e] * said[e, a]
-                if kind == LINUCB or kind == THOMPSON:
+                if kind in (LINUCB, THOMPSON):
                     spread += trust[e] * np.sqrt(_variance(inverse[e, 0, a], x[t]))
             if kind == LINUCB:
                 value[a] += strength * spread

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 UNIFORM, SOFTMAX, INVERSE_GAP, MIXTURE = 0, 1, 2, 3
-"""How chance chooses among the pool: evenly, by exp(strength / T), by inverse gaps, as one of several rankings would."""
+"""How chance chooses among the pool: evenly, by exp(strength / T), by inverse gaps, as one of several rankings does."""
 
 KIND, SHARE, PARAMETER, POOL, FLOOR, FIRST_SLOT, MOST_SLOTS, NEW_SHARE, KNOBS = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """Places in `plan`, float64 (KNOBS,). PARAMETER: the temperature, or gamma. MOST_SLOTS: of a list, -1 = any number."""
@@ -137,7 +137,7 @@ def choices(
 ) -> Any:
     """What one slot may show: the place of the best left (-1: nothing fits), and what chance may put there instead.
 
-    places[:n] with mass[:n]: first the `found` of the pool, then the new items; a place may be in both, and be the best.
+    places[:n] with mass[:n]: first the `found` of the pool, then the new items; a place may be in both, or the best.
     The best has what is left of 1 besides. Returns (best, found, n, mass of the best beyond its own entries).
     allowed: uint8 by candidate, or empty: all. new: uint8 by item row; rows beyond it are new. `passed` marks whom the
     cap passed over. Sources: Plackett-Luce: Plackett 1975; inverse gap weighting: Foster and Rakhlin 2020, eq. 3.

@@ -100,13 +100,15 @@ class LearntReward:
 
 
 def candidate_facts(scores: F64, columns: Sequence[int], rows: I32, items: F32) -> F64:
-    """(n, heads + item facts) of candidates: log-odds of the calibrated heads, and facts of the items (nan: unknown)."""
+    """(n, heads + item facts) of candidates: log-odds of the calibrated heads, facts of the items (nan: unknown)."""
     facts = np.empty((len(rows), len(columns) + items.shape[1]))
     for place, column in enumerate(columns):
         p = np.clip(scores[:, column], 1e-12, 1.0 - 1e-12)
         facts[:, place] = np.clip(np.log(p / (1.0 - p)), -_LOGIT, _LOGIT)
     known = (rows >= 0) & (rows < len(items))
-    facts[:, len(columns) :] = np.where(known[:, None], items[np.where(known, rows, 0)], np.nan) if len(items) else np.nan
+    facts[:, len(columns) :] = (
+        np.where(known[:, None], items[np.where(known, rows, 0)], np.nan) if len(items) else np.nan
+    )
     return facts
 
 

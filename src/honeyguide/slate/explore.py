@@ -47,8 +47,8 @@ class ExploreConfig(BaseModel):
 
     - epsilon: evenly (here the share is called `epsilon`);
     - plackett_luce: in proportion to exp(utility / temperature) (Plackett 1975);
-    - squarecb: by inverse gaps, 1 / (n + gamma x (best utility - utility)), the rest on the best (Foster, Rakhlin 2020);
-    - thompson: the first by utility + scale x (what one of the learnt replicates thinks of its reward beyond the mean);
+    - squarecb: by inverse gaps, 1 / (n + gamma x (best - utility)), the rest on the best (Foster and Rakhlin 2020);
+    - thompson: the first by utility + scale x (what one of the learnt replicates says of its reward beyond the mean);
       each slot draws its own replicate, so the chance is the share of replicates that would choose it (Osband and
       Van Roy 2015; with `posterior` linear the replicates are draws of the Gaussian posterior, Agrawal and Goyal 2013);
     - linucb: the first by utility + scale x alpha x standard deviation of its reward (Li et al. 2010): no chance in it.

@@ -41,7 +41,9 @@ class Explorer:
             learnt, self.note = None, f"{config.kind}: a head that it learnt from is off"
         if config.learns and learnt is None:
             why = [] if experience is None else [note for note in experience.notes if repr(config.reward) in note]
-            self.note = self.note or (why[0] if why else f"{config.kind}: the build learnt nothing of {config.reward!r}")
+            self.note = self.note or (
+                why[0] if why else f"{config.kind}: the build learnt nothing of {config.reward!r}"
+            )
             config = config.unlearnt()
             self.note += f"; {config.epsilon:g} of the slots evenly until then"
         self.config = config

@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, str] = {
     "import": "ten million events through the gate into tables, from Parquet, CSV and JSON lines",
     "features": "features as of a million moments over ten million events, by kernel and SQL; online reads and updates",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
+    "explore": "bandits on streams of classification, beside Vowpal Wabbit",
     "world": "a simulated audience, alone and in front of the product, and off-policy intervals against its truth",
 }
 """Name of each benchmark (and of its module here, unless `_MODULES` says another) and what it measures."""
