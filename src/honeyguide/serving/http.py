@@ -34,7 +34,7 @@ from honeyguide.schema.wire import EventsRequest, RecommendRequest, SearchReques
 from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.metrics import HasGauges, Metrics
 from honeyguide.serving.openapi import document
-from honeyguide.serving.record import has_control_characters
+from honeyguide.serving.record import PlainEventsRequest, has_control_characters
 from honeyguide.serving.refusals import (
     MalformedRequestError,
     check_ids,
@@ -64,6 +64,7 @@ _LINGER_S = 2.0
 _recommend_request = msgspec.json.Decoder(RecommendRequest)
 _search_request = msgspec.json.Decoder(SearchRequest)
 _events_request = msgspec.json.Decoder(EventsRequest)
+_plain_events_request = msgspec.json.Decoder(PlainEventsRequest)
 _item_body = msgspec.json.Decoder(ItemBody)
 # Reports may hold numpy's numbers and paths.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.item() if hasattr(value, "item") else str(value)).encode
@@ -240,7 +241,9 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answerer.suggest(*_suggest_query(scope["query_string"])))
 
     async def events(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        answer = await asyncio.wrap_future(answerer.record(_decoded(_events_request, body)))
+        plain = PlainEventsRequest.fits(body)
+        batch = _decoded(_plain_events_request, body) if plain else _decoded(_events_request, body)
+        answer = await asyncio.wrap_future(answerer.record(batch))
         metrics.events(answer.accepted, answer.duplicates, (one.reason for one in answer.refused))
         return 200, _encode(answer)
 

@@ -35,6 +35,7 @@ __all__ = [
     "IMPRESSION",
     "ITEM",
     "EventRow",
+    "PlainEventsRequest",
     "decode_event",
     "decode_events",
     "decode_impression",
@@ -103,6 +104,15 @@ def impression_record(
     return LogRecord(f"imp:{answer.request_id}", IMPRESSION, at_us, user_id, _pack(row))
 
 
+class PlainEventsRequest(EventsRequest):
+    """Events from JSON of ASCII without an escape: no text of theirs holds what no id may hold."""
+
+    @staticmethod
+    def fits(body: bytes) -> bool:
+        """Whether a body is such JSON; JSON itself lets no control character through but DEL. 3 us for 20 kB."""
+        return body.isascii() and b"\\" not in body and b"\x7f" not in body
+
+
 class _EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     """An EVENTS row as it is packed; a subset of its columns, in their order."""
 
@@ -133,7 +143,7 @@ def event_records(
     records: list[LogRecord] = []
     refused: list[RefusedEvent] = []
     told = refuse or {}
-    strict = not _clean(batch)
+    strict = not isinstance(batch, PlainEventsRequest) and not _clean(batch)
     latest = now_us + _AHEAD_US
     for index, event in enumerate(batch.events):
         if index in told:

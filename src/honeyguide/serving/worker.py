@@ -28,6 +28,7 @@ from honeyguide.errors import ConfigError, HoneyguideError
 from honeyguide.serving.handshake import Spec, Started
 from honeyguide.serving.http import create_app
 from honeyguide.serving.settings import ServeSettings
+from honeyguide.serving.wire_protocol import OneWriteProtocol
 
 __all__ = ["load_factory", "main"]
 
@@ -106,6 +107,7 @@ def main(listening_fd: int, ready_fd: int) -> None:
     shared = Path(spec.shared_metrics) if spec.shared_metrics else None
     config = uvicorn.Config(
         create_app(answerer, settings, shared_metrics=shared),
+        http=OneWriteProtocol,
         interface="asgi3",
         ws="none",
         lifespan="on",
