@@ -17,7 +17,7 @@ from honeyguide.flows.labels import ORIGINS, Negatives, Sample, _negatives, _tak
 from honeyguide.flows.showings import _NEVER, Shown, _moments, conditioned_on_showing, shown_lesson
 from honeyguide.flows.training import check_names, label_column, read_rows, write_training_set
 from honeyguide.ranking.heads import HeadConfig
-from honeyguide.ranking.trees import Rows
+from honeyguide.ranking.rows import Rows
 from honeyguide.schema import columns as c
 from honeyguide.schema.vocabulary import Vocabulary
 
@@ -177,7 +177,7 @@ def test_rows_come_back_bit_for_bit_and_each_label_is_one_row(tmp_path: Path, n:
     assert table.schema.names[:8] == [
         c.LABEL_ID, c.USER_ID, c.ITEM_ID, c.HAPPENED_AT, c.REQUEST_ID, c.GROUP_ID, c.ORIGIN, c.SAMPLING_RATE,
     ]  # fmt: skip
-    back = read_rows(tmp_path, ("f", "g", "h"), HEADS, USERS)
+    back = read_rows(tmp_path, ("f", "g", "h"), HEADS, USERS, ITEMS)
     assert back.features.tobytes() == made.rows.features.tobytes()
     assert np.array_equal(back.labels, made.rows.labels, equal_nan=True)
     assert np.array_equal(back.at, made.rows.at)

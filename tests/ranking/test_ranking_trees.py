@@ -16,10 +16,15 @@ from honeyguide.contracts import Scorer
 from honeyguide.engines.trees.catboost_trees import CatBoostTrees
 from honeyguide.errors import BuildError
 from honeyguide.kernels.calibration import log_losses
+from honeyguide.ranking.calibrate import choose_calibrator
+from honeyguide.ranking.config import RankerConfig
+from honeyguide.ranking.fit import fit_heads
 from honeyguide.ranking.heads import FILM_HEADS, HeadConfig, labels
-from honeyguide.ranking.measure import compare, interval_of_mean, logistic_baseline, rank_metrics
+from honeyguide.ranking.measure import compare, interval_of_mean, rank_metrics
+from honeyguide.ranking.ranker import HeadsRanker
+from honeyguide.ranking.rows import HeadReport, Rows
 from honeyguide.ranking.split import split_by_time
-from honeyguide.ranking.trees import HeadReport, Rows, TreesConfig, TreesRanker, choose_calibrator
+from honeyguide.ranking.trees import TreesFamily
 from honeyguide.testing.scorers import broken_scorer_laws
 
 NAMES = [f"feature_{i}" for i in range(7)]
@@ -43,14 +48,21 @@ def training(requests: int = 500, candidates: int = 20, seed: int = 0) -> Rows:
     return Rows(x[order], y[order], group[order] * 1_000_000, group[order], group[order] % 97)
 
 
+CONFIG = RankerConfig(kinds=("trees",))
+
+
+def trees_of(heads, rows: Rows, engine=None, *, names=NAMES, threads: int = 2, **options) -> HeadsRanker:
+    return fit_heads(CONFIG, heads, [TreesFamily(engine or CatBoostTrees(), threads=threads)], names, rows, **options)
+
+
 @pytest.fixture(scope="module")
 def rows() -> Rows:
     return training()
 
 
 @pytest.fixture(scope="module")
-def ranker(rows) -> TreesRanker:
-    return TreesRanker.fit(TreesConfig(heads=HEADS), CatBoostTrees(), NAMES, rows)
+def ranker(rows) -> HeadsRanker:
+    return trees_of(HEADS, rows)
 
 
 def test_all_heads_learn(ranker):
@@ -97,14 +109,14 @@ def test_saved_and_loaded_without_the_tree_library(ranker, rows, tmp_path):
     ranker.save(tmp_path)
     np.save(tmp_path / "x.npy", rows.features[:300])
     code = (
-        "import sys, numpy as np; from pathlib import Path; from honeyguide.ranking.trees import TreesRanker;"
-        "p = Path(sys.argv[1]); r = TreesRanker.load(p); np.save(p / 'y.npy', r.score(np.load(p / 'x.npy')));"
+        "import sys, numpy as np; from pathlib import Path; from honeyguide.ranking.ranker import HeadsRanker;"
+        "p = Path(sys.argv[1]); r = HeadsRanker.load(p); np.save(p / 'y.npy', r.score(np.load(p / 'x.npy')));"
         "print('catboost' in sys.modules, 'sklearn' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert out.stdout == "False False\n"
     assert np.array_equal(np.load(tmp_path / "y.npy"), ranker.score(rows.features[:300]))
-    again = TreesRanker.load(tmp_path, NAMES)
+    again = HeadsRanker.load(tmp_path, NAMES)
     assert again.reports == ranker.reports
     assert (again.names, again.calibrated) == (ranker.names, ranker.calibrated)
 
@@ -112,7 +124,7 @@ def test_saved_and_loaded_without_the_tree_library(ranker, rows, tmp_path):
 def test_other_features_are_refused(ranker, rows, tmp_path):
     ranker.save(tmp_path)
     with pytest.raises(BuildError, match="missing \\['feature_6'\\], new \\['late'\\]"):
-        TreesRanker.load(tmp_path, [*NAMES[:-1], "late"])
+        HeadsRanker.load(tmp_path, [*NAMES[:-1], "late"])
     with pytest.raises(BuildError, match="another order"):
         ranker.check(NAMES[::-1])
     with pytest.raises(BuildError, match="7 features"):
@@ -123,18 +135,18 @@ def test_other_features_are_refused(ranker, rows, tmp_path):
 
 def test_a_damaged_folder_is_refused(ranker, tmp_path):
     with pytest.raises(BuildError, match="a ranker in"):
-        TreesRanker.load(tmp_path)
+        HeadsRanker.load(tmp_path)
     for name in ("trees.leaf.npy", "ranker.json"):
         folder = tmp_path / name
         folder.mkdir()
         ranker.save(folder)
         (folder / name).write_bytes(b"")
         with pytest.raises(BuildError, match="a ranker in"):
-            TreesRanker.load(folder)
+            HeadsRanker.load(folder)
 
 
 def test_the_same_seed_gives_the_same_ranker(ranker, rows):
-    again = TreesRanker.fit(TreesConfig(heads=HEADS), CatBoostTrees(), NAMES, rows, threads=1)
+    again = trees_of(HEADS, rows, threads=1)
     assert again.reports == ranker.reports
     assert np.array_equal(again.score(rows.features), ranker.score(rows.features))
 
@@ -151,10 +163,10 @@ def test_nothing_newer_is_learnt_from(rows):
     known = rows.at[~np.isnan(rows.labels[:, 0])]
     newest = rows.at >= np.quantile(known, 0.93)
     turned = np.where(newest[:, None], 1.0 - rows.labels, rows.labels)[:, :1]
-    config = TreesConfig(heads=HEADS[:1])
-    honest = TreesRanker.fit(config, Spy(), NAMES, replace(rows, labels=rows.labels[:, :1])).reports[0]
-    fooled = TreesRanker.fit(config, Spy(), NAMES, replace(rows, labels=turned)).reports[0]
-    assert np.array_equal(fitted[0].arrays().leaf, fitted[1].arrays().leaf)
+    honest = trees_of(HEADS[:1], replace(rows, labels=rows.labels[:, :1]), Spy()).reports[0]
+    fooled = trees_of(HEADS[:1], replace(rows, labels=turned), Spy()).reports[0]
+    assert len(fitted) == 3  # the honest one learnt again before it serves; the fooled one is off
+    assert np.array_equal(fitted[0].arrays().leaf, fitted[2].arrays().leaf)
     assert honest.on
     assert not fooled.on
     assert "not better than the constant" in fooled.reason
@@ -164,9 +176,7 @@ def test_a_head_without_support_is_off_and_says_why(rows):
     nan = np.full((len(rows.at), 1), np.nan, np.float32)
 
     def only(label, head=HEADS[0], **changes):
-        ranker = TreesRanker.fit(
-            TreesConfig(heads=(head,)), CatBoostTrees(), NAMES, replace(rows, labels=label, **changes)
-        )
+        ranker = trees_of((head,), replace(rows, labels=label, **changes))
         assert ranker.names == ()
         assert ranker.score(rows.features[:3]).shape == (3, 0)
         return ranker
@@ -184,21 +194,19 @@ def test_a_head_without_support_is_off_and_says_why(rows):
 def test_off_and_on_heads_live_together(rows, tmp_path):
     y = rows.labels.copy()
     y[:, 0] = np.nan
-    ranker = TreesRanker.fit(TreesConfig(heads=HEADS), CatBoostTrees(), NAMES, replace(rows, labels=y))
+    ranker = trees_of(HEADS, replace(rows, labels=y))
     assert ranker.names == ("dislike", "watch")
     assert [report.on for report in ranker.reports] == [False, True, True]
     ranker.save(tmp_path)
-    assert np.array_equal(TreesRanker.load(tmp_path).score(rows.features), ranker.score(rows.features))
+    assert np.array_equal(HeadsRanker.load(tmp_path).score(rows.features), ranker.score(rows.features))
     with pytest.raises(BuildError, match="0 with the outcome"):
         ranker.head("like")
 
 
 def test_no_head_at_all_is_still_a_ranker(rows, tmp_path):
-    ranker = TreesRanker.fit(
-        TreesConfig(heads=HEADS), CatBoostTrees(), NAMES, replace(rows, labels=rows.labels * np.nan)
-    )
+    ranker = trees_of(HEADS, replace(rows, labels=rows.labels * np.nan))
     ranker.save(tmp_path)
-    assert TreesRanker.load(tmp_path, NAMES).score(rows.features[:2]).shape == (2, 0)
+    assert HeadsRanker.load(tmp_path, NAMES).score(rows.features[:2]).shape == (2, 0)
 
 
 def test_parts_that_do_not_match_are_refused(rows):
@@ -209,19 +217,20 @@ def test_parts_that_do_not_match_are_refused(rows):
         {"unit": rows.unit[:-1]},
     ):
         with pytest.raises(BuildError, match="of shape"):
-            TreesRanker.fit(TreesConfig(heads=HEADS), CatBoostTrees(), NAMES, replace(rows, **bad))
+            trees_of(HEADS, replace(rows, **bad))
     with pytest.raises(BuildError, match="distinct"):
-        TreesRanker.fit(TreesConfig(heads=HEADS), CatBoostTrees(), ["a"] * 7, rows)
-    with pytest.raises(ValidationError, match="share a name"):
-        TreesConfig(heads=(HEADS[0], HEADS[0]))
-    with pytest.raises(ValidationError):
-        TreesConfig(heads=())
+        trees_of(HEADS, rows, names=["a"] * 7)
+    with pytest.raises(BuildError, match="distinct names of heads"):
+        trees_of((HEADS[0], HEADS[0], HEADS[2]), rows)
+    with pytest.raises(ValidationError, match="each kind once"):
+        RankerConfig(kinds=())
+    with pytest.raises(ValidationError, match="less than a fifth"):
+        RankerConfig(stop_share=0.2, calibrate_share=0.35, test_share=0.35)
 
 
 def test_progress_is_told(rows):
     told = []
-    TreesRanker.fit(TreesConfig(heads=HEADS[2:]), CatBoostTrees(), NAMES, replace(rows, labels=rows.labels[:, 2:]),
-                    progress=lambda *step: told.append(step))  # fmt: skip
+    trees_of(HEADS[2:], replace(rows, labels=rows.labels[:, 2:]), progress=lambda *step: told.append(step))
     assert told == [("head watch", 0, 1), ("heads", 1, 1)]
 
 
@@ -293,16 +302,6 @@ def test_the_interval_covers_what_theory_says():
     assert wide == pytest.approx((low, high), abs=0.03)
 
 
-def test_the_logistic_baseline_finds_a_linear_truth():
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(6000, 4)).astype(np.float32)
-    z = 2 * x[:, 0] - x[:, 1]
-    y = (rng.random(6000) < 1 / (1 + np.exp(-z))).astype(np.float32)
-    x[:, 2], x[:, 3] = np.nan, 7.0
-    truth = log_losses(1 / (1 + np.exp(-z[5000:].astype(float))), y[5000:]).mean()
-    assert logistic_baseline((x[:5000], y[:5000]), (x[5000:], y[5000:])) == pytest.approx(truth, abs=0.01)
-
-
 def test_the_kit_names_what_a_scorer_breaks(rows):
     class Honest:
         name, calibrated = "honest", False
@@ -365,7 +364,7 @@ def test_a_rank_head_keeps_requests_whole_and_thins_them():
             return super().fit(features, label, **options)
 
     head = HeadConfig(name="watch", action="rating", kind="rank", trees=5, negatives_per_group=3, max_rows=500)
-    TreesRanker.fit(TreesConfig(heads=(head,)), Spy(), NAMES, replace(rows, labels=rows.labels[:, 2:]))
+    trees_of((head,), replace(rows, labels=rows.labels[:, 2:]), Spy())
     group, label, held = seen["group"], seen["label"], seen["held"]
     assert len(label) <= 500
     assert not set(group) & set(held[2])

@@ -12,7 +12,7 @@ from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
 from honeyguide.flows.pipeline import Composers, ranker_matrix
-from honeyguide.ranking.trees import TreesRanker
+from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend
 
 __all__ = ["Ranked", "rank_batch", "slates"]
@@ -30,7 +30,7 @@ class Ranked:
 
 
 def rank_batch(
-    features: FeatureSet, catalog: CatalogView, interactions: Interactions, blend: Blend, ranker: TreesRanker | None,
+    features: FeatureSet, catalog: CatalogView, interactions: Interactions, blend: Blend, ranker: HeadsRanker | None,
     users: I32, queries: Queries, candidates: int, context: Mapping[str, I64] | None = None,
 ) -> Ranked:  # fmt: skip
     """Candidates and scores of many requests. `users` are rows, -1 unknown; features see what was known at `now`.

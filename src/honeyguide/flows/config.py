@@ -17,6 +17,7 @@ from honeyguide.engines.tables.choice import EngineConfig
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
 from honeyguide.flows.reports.config import ReportConfig
+from honeyguide.ranking.config import RankerConfig
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig
@@ -122,6 +123,7 @@ class WorkspaceConfig(_Closed):
     segments: SegmentsConfig = SegmentsConfig()
     heads: tuple[HeadConfig, ...] = ()
     training: TrainingConfig = TrainingConfig()
+    ranker: RankerConfig = RankerConfig()
     sources: tuple[SourceConfig, ...] = ()
     features: tuple[dict[str, Any], ...] = ()
     surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}

@@ -31,11 +31,11 @@ from honeyguide.flows.data import Segments
 from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import Lesson, ask
 from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
+from honeyguide.flows.rankers import fit_ranker, load_ranker, reliability
 from honeyguide.flows.showings import Shown
 from honeyguide.flows.training import Material, assemble, check_names, read_rows, write_training_set
-from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.measure import compare
-from honeyguide.ranking.trees import Rows, TreesConfig, TreesRanker
+from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
 from honeyguide.retrieval.tune import choose, tune
 from honeyguide.schema.vocabulary import Vocabulary
@@ -56,7 +56,6 @@ NEXT_ITEMS = 5
 """Within a visit, the next so many items are right: one alone is too thin a lesson."""
 ONE_OF = ("ease", "als")
 """Of these, the build keeps the one that serves the data better."""
-CURVE_POINTS = 10
 LEAST_PEOPLE = 30
 """A kind of request that fewer people asked is left to the blend: an interval of so few is no evidence."""
 HELD_OUT = 0.25
@@ -334,38 +333,37 @@ class Learner:
         full: Interactions,
         training: Path,
         key: dict[str, Any],
-    ) -> tuple[TreesRanker | None, Decisions, list[dict[str, Any]], Path]:  # fmt: skip
+    ) -> tuple[HeadsRanker | None, Decisions, list[dict[str, Any]], Path]:  # fmt: skip
         config, columns = self._config, ranker_columns(self._features, blend.asked)
 
         def make(folder: Path) -> None:
             decisions: Decisions = {}
             if config.heads:
-                rows = read_rows(training, columns, config.heads, self._users)
-                ranker = self._fit_heads(config.heads, columns, rows)
-                (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker, config.heads, rows)))
+                segment_of = self._segments.of_user
+                rows = read_rows(training, columns, config.heads, self._users, self._catalog.items, segment_of)
+                ranker = fit_ranker(
+                    config, columns, rows, segments=len(self._segments.names), threads=self._threads,
+                )  # fmt: skip
+                (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker)))
                 decisions = self._decide(ranker, blend, catalog, lesson, full)
                 ranker.save(folder)
             (folder / "decisions.json").write_bytes(msgspec.json.encode(decisions))
 
         self._progress("ranker", 0, 1)
-        inputs = {**self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump()}
+        inputs = {
+            **self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump(),
+            "ranker": config.ranker.model_dump(),
+        }  # fmt: skip
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)
         decisions = msgspec.json.decode((step.folder / "decisions.json").read_bytes(), type=Decisions)
         if not config.heads:
             return None, decisions, [], step.folder
-        ranker = TreesRanker.load(step.folder, columns)
+        ranker = load_ranker(step.folder, columns)
         return ranker, decisions, msgspec.to_builtins(list(ranker.reports)), step.folder
 
-    def _fit_heads(self, heads: tuple[HeadConfig, ...], columns: tuple[str, ...], rows: Rows) -> TreesRanker:
-        # The library that fits is not imported above: a process that serves imports this module too.
-        from honeyguide.engines.trees.catboost_trees import CatBoostTrees
-
-        config, seed = TreesConfig(heads=heads), self._config.seed
-        return TreesRanker.fit(config, CatBoostTrees(), columns, rows, threads=self._threads, seed=seed)
-
     def _decide(
-        self, ranker: TreesRanker, blend: Blend, catalog: CatalogView, lesson: Lesson, full: Interactions
+        self, ranker: HeadsRanker, blend: Blend, catalog: CatalogView, lesson: Lesson, full: Interactions
     ) -> Decisions:
         """The home surface's ranks with the heads against the blend alone, on requests neither has learnt from.
 
@@ -410,22 +408,6 @@ class Learner:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def reliability(ranker: TreesRanker, heads: tuple[HeadConfig, ...], rows: Rows) -> list[dict[str, Any]]:
-    """Reliability curves on the newest rows of each head, which it neither learnt nor was calibrated on."""
-    curves = []
-    for column, (name, calibrated) in enumerate(zip(ranker.names, ranker.calibrated, strict=True)):
-        label = rows.labels[:, [head.name for head in heads].index(name)]
-        known = np.flatnonzero(~np.isnan(label))
-        newest = known[rows.at[known] > np.quantile(rows.at[known], 1.0 - TreesConfig(heads=heads).test_share)]
-        if not calibrated or len(newest) < CURVE_POINTS:
-            continue
-        p, y = ranker.score(rows.features[newest])[:, column], label[newest]
-        bins = np.array_split(np.argsort(p, kind="stable"), CURVE_POINTS)
-        points = [{"p": float(p[b].mean()), "y": float(y[b].mean()), "n": len(b)} for b in bins]
-        curves.append({"head": name, "points": points})
-    return curves
 
 
 def _first(grid: dict[str, list[Any]]) -> dict[str, Any]:

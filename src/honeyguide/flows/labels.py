@@ -15,7 +15,7 @@ from honeyguide.features.training_set import LabelRows, Requests, group_features
 from honeyguide.flows.histories import Moments, Timelines
 from honeyguide.flows.pipeline import ranker_matrix
 from honeyguide.ranking.heads import HeadConfig, labels
-from honeyguide.ranking.trees import Rows
+from honeyguide.ranking.rows import Rows
 from honeyguide.retrieval.blend import Blend
 from honeyguide.retrieval.tune import pick
 

@@ -33,10 +33,10 @@ from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
 from honeyguide.flows.data import Segments, typed
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import Composers, Pipeline, load_blend, load_sources, ranker_columns, serviceable
+from honeyguide.flows.rankers import load_ranker
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.intake.values import objects
 from honeyguide.kernels.codes import code64
-from honeyguide.ranking.trees import TreesRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig
 from honeyguide.retrieval.lexical import LexicalSource
 from honeyguide.schema import columns as c
@@ -147,7 +147,7 @@ class Live:
             sources=sources,
             blend=blend,
             features=features,
-            ranker=TreesRanker.load(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
+            ranker=load_ranker(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
             vectors=learnt,
             ranks=frozenset(kind for kind, one in manifest.ranks.items() if one["on"]),
         )

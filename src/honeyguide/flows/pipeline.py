@@ -16,7 +16,7 @@ from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.config import SourceConfig, SurfaceConfig, load_plugin
 from honeyguide.flows.data import Segments
-from honeyguide.ranking.trees import TreesRanker
+from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.explore import ExploreConfig
@@ -134,7 +134,7 @@ class Pipeline:
     sources: dict[str, Source]  # all that are fitted; the blend of home asks those that pay
     blend: Blend
     features: FeatureSet
-    ranker: TreesRanker | None
+    ranker: HeadsRanker | None
     vectors: F32 | None
     ranks: frozenset[str]  # kinds of requests for which the heads that rank are in service
 

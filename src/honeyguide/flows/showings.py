@@ -18,7 +18,7 @@ from honeyguide.flows.tables import AT_US, DID, VALUE_OF, label_rows, uncorrecte
 from honeyguide.intake.actions import impressions_among, meaning
 from honeyguide.intake.versions import context_codes
 from honeyguide.ranking.heads import HeadConfig, labels
-from honeyguide.ranking.trees import Rows
+from honeyguide.ranking.rows import Rows
 from honeyguide.schema import columns as c
 from honeyguide.schema.vocabulary import Vocabulary
 

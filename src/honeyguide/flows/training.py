@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from honeyguide.contracts import I64, CatalogView, Interactions
+from honeyguide.contracts import I32, I64, CatalogView, Interactions
 from honeyguide.errors import ConfigError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.aggregates import Aggregates
@@ -21,7 +21,7 @@ from honeyguide.flows.labels import DAY_US, ORIGINS, Lesson, Negatives, Sample, 
 from honeyguide.flows.pipeline import ranker_columns
 from honeyguide.flows.showings import Shown, conditioned_on_showing, shown_lesson, shown_rows
 from honeyguide.ranking.heads import HeadConfig
-from honeyguide.ranking.trees import Rows
+from honeyguide.ranking.rows import Rows
 from honeyguide.retrieval.blend import Blend
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import TRAINING_SET
@@ -45,7 +45,7 @@ __all__ = [
 SAMPLING = "sampling.json"
 FIXED: tuple[c.Column, ...] = (*TRAINING_SET.columns, c.REQUEST_ID, c.GROUP_ID, c.ORIGIN, c.SAMPLING_RATE)
 """The columns of every training set, before those of its heads and features."""
-OUTCOMES = 60_000
+OUTCOMES = 200_000
 """Events (or slots) that probability heads are learnt from, at most."""
 _ROW_GROUP = 65_536
 
@@ -109,6 +109,7 @@ def _assembled(material: Material) -> tuple[Sample, dict[str, Any]]:
         *_probability_parts(material, shown if config.training.labels == "auto" else None, enough, told),
     ]
     sample = Sample.stacked(parts)
+    told["since"] = min(since, int(sample.rows.at.min(initial=since)))
     return sample, told
 
 
@@ -185,7 +186,7 @@ def _probability_parts(material: Material, shown: Shown | None, enough: bool, to
     if rest:
         given = {head.given for head in rest}
         codes = [full.actions.index(action) for action in given if action in full.actions]
-        events = asked if None in given else conditioned(full, asked, codes)
+        events = reaching_back(full, asked if None in given else conditioned(full, asked, codes), codes, OUTCOMES)
         names = [head.name for head in rest]
         parts.append(outcome_rows(material.features, full, material.catalog, events, config.heads, names, **common))
         told["parts"].append({
@@ -213,6 +214,19 @@ def conditioned(full: Interactions, asked: I64, codes: Sequence[int]) -> I64:
     since = full.at[asked].min() if len(asked) else 0
     silent = wanted & ~(full.weight > 0) & (full.at >= since)
     return np.union1d(asked[wanted[asked]], np.flatnonzero(silent))
+
+
+def reaching_back(full: Interactions, events: I64, codes: Sequence[int], enough: int) -> I64:
+    """These events and, where they are fewer than `enough`, the newest before them of these actions (none: of any sign
+    of interest), ascending.
+
+    What the sources said is not among the features of such rows, so the sources may have seen them.
+    """
+    if len(events) >= enough or not len(events):
+        return events
+    older = np.arange(events[0])
+    wanted = np.isin(full.action[older], list(codes)) if codes else full.weight[older] > 0
+    return np.concatenate([older[wanted][-(enough - len(events)) :], events])
 
 
 # ------------------------------------------------------------------------------------------------------ as a table
@@ -270,8 +284,11 @@ def _named(names: pa.Array, rows: Any) -> pa.Array:
     return names.take(pa.array(place, mask=place < 0))
 
 
-def read_rows(folder: Path, columns: Sequence[str], heads: Sequence[HeadConfig], users: Vocabulary) -> Rows:
-    """The rows that `write_training_set` wrote, as heads learn from them, bit for bit."""
+def read_rows(
+    folder: Path, columns: Sequence[str], heads: Sequence[HeadConfig], users: Vocabulary, items: Vocabulary,
+    segment_of: I32 | None = None,
+) -> Rows:  # fmt: skip
+    """The rows that `write_training_set` wrote, as heads learn from them, bit for bit. segment_of: (users,)."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -282,7 +299,9 @@ def read_rows(folder: Path, columns: Sequence[str], heads: Sequence[HeadConfig],
         for at, name in enumerate(columns):
             features[:, at] = _floats(file.read([name])[name])
         label_names = [label_column(head.name) for head in heads]
-        of = file.read([c.LABEL_ID, c.USER_ID, c.HAPPENED_AT, c.REQUEST_ID, c.GROUP_ID, *label_names])
+        of = file.read(
+            [c.LABEL_ID, c.USER_ID, c.ITEM_ID, c.HAPPENED_AT, c.REQUEST_ID, c.GROUP_ID, c.SAMPLING_RATE, *label_names]
+        )
     user = pc.fill_null(pc.index_in(of[c.USER_ID], value_set=pa.array(users.ids, pa.string())), -1).to_numpy()
     # Nobody known is somebody: each request of such a one counts as a person of its own.
     request = pc.fill_null(of[c.REQUEST_ID].combine_chunks().dictionary_encode().indices, -1)
@@ -291,7 +310,14 @@ def read_rows(folder: Path, columns: Sequence[str], heads: Sequence[HeadConfig],
     alone = np.where(group >= 0, 2 * n + group, alone)
     unit = np.where(user < 0, len(users) + alone, user).astype(np.int64)
     labels = np.stack([_floats(of[name]) for name in label_names], axis=1)
-    return Rows(features, labels, of[c.HAPPENED_AT].cast(pa.int64()).to_numpy(), group, unit)
+    item = pc.fill_null(pc.index_in(of[c.ITEM_ID], value_set=pa.array(items.ids, pa.string())), -1).to_numpy()
+    segment = None
+    if segment_of is not None and len(segment_of):
+        segment = np.where(user < 0, -1, segment_of[np.clip(user, 0, len(segment_of) - 1)]).astype(np.int32)
+    return Rows(
+        features, labels, of[c.HAPPENED_AT].cast(pa.int64()).to_numpy(), group, unit,
+        rate=of[c.SAMPLING_RATE].to_numpy(), user=user.astype(np.int32), item=item.astype(np.int32), segment=segment,
+    )  # fmt: skip
 
 
 def _floats(column: pa.ChunkedArray) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,12 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 __all__ = [
+    "CalibrationError",
     "Calibrator",
     "CalibratorArrays",
     "auc",
     "calibrate",
+    "calibration_errors",
     "fit_beta",
     "fit_isotonic",
     "fit_logistic",
@@ -55,19 +57,19 @@ uncalibrated = Calibrator("raw")
 identity = Calibrator("identity", (1.0, 0.0, 0.0))
 
 
-def fit_platt(raw: F64, label: F64) -> Calibrator:
+def fit_platt(raw: F64, label: F64, weight: F64 | None = None) -> Calibrator:
     """p = sigmoid(a raw + b), a >= 0, by maximum likelihood.
 
     Source: Platt 1999, without the smoothing of its targets (a ridge of 1e-6 keeps separable data finite).
     """
-    a, b = fit_logistic(np.asarray(raw, np.float64)[:, None], label)
+    a, b = fit_logistic(np.asarray(raw, np.float64)[:, None], label, weight=weight)
     if a < 0.0:
-        (b,) = fit_logistic(np.zeros((len(label), 0)), label)
+        (b,) = fit_logistic(np.zeros((len(label), 0)), label, weight=weight)
         a = 0.0
     return Calibrator("platt", (float(a), float(b), 0.0))
 
 
-def fit_beta(raw: F64, label: F64) -> Calibrator:
+def fit_beta(raw: F64, label: F64, weight: F64 | None = None) -> Calibrator:
     """logit p = a ln q - b ln(1 - q) + c with q = sigmoid(raw) and a, b >= 0.
 
     Source: Kull, Silva Filho and Flach 2017, section 4; a negative coefficient is set to zero, the rest
@@ -76,7 +78,7 @@ def fit_beta(raw: F64, label: F64) -> Calibrator:
     design = _beta_design(np.asarray(raw, np.float64))
     keep = [0, 1]
     while True:
-        fitted = fit_logistic(design[:, keep], label)
+        fitted = fit_logistic(design[:, keep], label, weight=weight)
         negative = [column for column, value in zip(keep, fitted[:-1], strict=True) if value < 0.0]
         if not negative:
             break
@@ -86,16 +88,18 @@ def fit_beta(raw: F64, label: F64) -> Calibrator:
     return Calibrator("beta", (float(slope[0]), float(slope[1]), float(fitted[-1])))
 
 
-def fit_isotonic(raw: F64, label: F64) -> Calibrator:
+def fit_isotonic(raw: F64, label: F64, weight: F64 | None = None) -> Calibrator:
     """The best non-decreasing function (pool adjacent violators), linear between its blocks, constant outside.
 
     Probabilities keep half an observation's distance from 0 and 1, so that log loss stays finite.
     Source: Zadrozny and Elkan 2002.
     """
-    x, inverse, count = np.unique(np.asarray(raw, np.float64), return_inverse=True, return_counts=True)
-    mean = np.bincount(inverse, weights=np.asarray(label, np.float64)) / count
+    w = np.ones(len(label)) if weight is None else np.asarray(weight, np.float64) / np.mean(weight)
+    x, inverse = np.unique(np.asarray(raw, np.float64), return_inverse=True)
+    mass = np.bincount(inverse, weights=w)
+    mean = np.bincount(inverse, weights=w * np.asarray(label, np.float64)) / mass
     edge = 0.5 / (len(label) + 1.0)
-    fitted = isotonic_regression(mean, weights=count.astype(np.float64))
+    fitted = isotonic_regression(mean, weights=mass)
     # A block is described by its first and last score.
     ends = np.zeros(len(x), bool)
     ends[fitted.blocks[:-1]] = True
@@ -182,27 +186,30 @@ def _calibrate(raw, kind, slope, knot_start, knot_x, knot_y):  # type: ignore[no
     return out
 
 
-def fit_logistic(design: F64, label: F64, *, ridge: float = 1e-6, steps: int = 50) -> F64:
+def fit_logistic(
+    design: F64, label: F64, *, weight: F64 | None = None, ridge: float = 1e-6, steps: int = 50
+) -> F64:
     """Coefficients of a logistic regression, the intercept last: (n, k), (n,) -> (k + 1,).
 
     Newton's method with halved steps; `ridge` / 2 times the squared coefficients (not the intercept) is added to the
-    summed log loss.
+    summed log loss, in which a row counts `weight` times.
     """
     y = np.asarray(label, np.float64)
+    mass = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
     x = np.column_stack([np.asarray(design, np.float64), np.ones(len(y))])
     penalty = np.full(x.shape[1], ridge)
     penalty[-1] = 1e-9  # keeps the intercept finite when there is one class only
 
     def loss(w: F64) -> float:
         z = x @ w
-        return float(np.logaddexp(0.0, z).sum() - y @ z + 0.5 * penalty @ (w * w))
+        return float(mass @ (np.logaddexp(0.0, z) - y * z) + 0.5 * penalty @ (w * w))
 
     w = np.zeros(x.shape[1])
     now = loss(w)
     for _ in range(steps):
         p = expit(x @ w)
-        gradient = x.T @ (p - y) + penalty * w
-        hessian = (x * (p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
+        gradient = x.T @ (mass * (p - y)) + penalty * w
+        hessian = (x * (mass * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
         step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         size = 1.0
         while size > 1e-4 and not (after := loss(w - size * step)) <= now:
@@ -231,6 +238,73 @@ def auc(score: F64, label: npt.ArrayLike) -> float:
     if not ones or not zeros:
         return float("nan")
     return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
+
+
+class CalibrationError(NamedTuple):
+    """How far probabilities lie from rates, over bins of equal size; nan where it cannot be known."""
+
+    ece: float  # mean distance, as it is usually given: chance alone makes it positive
+    floor: float  # the `ece` to be expected of a perfectly calibrated head on as many rows of as many people
+    error: float  # root mean squared distance, without what chance adds
+    low: float  # 95 % interval of `error`
+    high: float
+
+
+def calibration_errors(
+    p: F64, label: F64, unit: npt.NDArray[np.int64] | None = None, weight: F64 | None = None, *, bins: int = 15,
+    resamples: int = 2000, seed: int = 0,
+) -> CalibrationError:  # fmt: skip
+    """Calibration error of probabilities (n,) with what chance adds to it, and without.
+
+    unit: the person behind a row (default: each row is one): rows of a person err alike. weight: how often it counts.
+    The squared distance of a bin is estimated without bias by subtracting its variance, which is taken over units; the
+    interval resamples the bins' distances from the normal distribution with their covariance, and a resample's own
+    noise is subtracted too.
+    Source: Naeini, Cooper and Hauskrecht 2015 (bins); Broecker 2012 and Kumar, Liang and Ma 2019 (without bias).
+    """
+    if not len(p):
+        return CalibrationError(*[float("nan")] * 5)
+    edges = np.unique(np.quantile(p, np.linspace(0.0, 1.0, bins + 1)[1:-1], method="inverted_cdf"))
+    which = np.searchsorted(edges, p, side="left")
+    which = np.unique(which, return_inverse=True)[1]
+    k = int(which.max()) + 1
+    w = np.ones(len(p)) if weight is None else np.asarray(weight, np.float64)
+    person = np.arange(len(p)) if unit is None else np.unique(unit, return_inverse=True)[1]
+    cell, place = np.unique(person * k + which, return_inverse=True)
+    off, mass = np.bincount(place, weights=w * (label - p)), np.bincount(place, weights=w)
+    owner, of = cell // k, cell % k
+    total = np.bincount(of, weights=mass, minlength=k)
+    gap = np.bincount(of, weights=off, minlength=k) / total
+    people = np.bincount(of, minlength=k)
+    # What each unit adds to each bin's distance (the delta method), scaled so that the variance is unbiased.
+    influence = (off - gap[of] * mass) / total[of] * np.sqrt(people[of] / np.maximum(people[of] - 1, 1))
+    covariance = _cross(owner, of, influence, k)
+    variance = np.diag(covariance).copy()
+    share = total / total.sum()
+    # One unit alone says nothing of its bin's error.
+    square = np.where(people > 1, gap**2 - variance, 0.0)
+    error = float(np.sqrt(max(share @ square, 0.0)))
+    values, vectors = np.linalg.eigh(covariance)
+    noise = np.random.default_rng(seed).normal(size=(resamples, k)) * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+    squares = np.where(people > 1, (gap + noise) ** 2 - 2.0 * variance, 0.0) @ share
+    low, high = np.sqrt(np.maximum(np.quantile(squares, [0.025, 0.975]), 0.0))
+    if len(np.unique(owner)) < 2:
+        low = high = error = float("nan")
+    floor = float(np.sqrt(2.0 / np.pi) * share @ np.sqrt(variance))
+    return CalibrationError(float(share @ np.abs(gap)), floor, error, float(low), float(high))
+
+
+def _cross(owner: npt.NDArray[np.int64], of: npt.NDArray[np.int64], value: F64, k: int) -> F64:
+    """Sum over owners of the outer product of their values by column, (k, k)."""
+    rows = np.unique(owner, return_inverse=True)[1]
+    found = np.zeros((k, k))
+    step = 65_536  # owners whose rows are held at once
+    for start in range(0, int(rows.max(initial=-1)) + 1, step):
+        of_part = (rows >= start) & (rows < start + step)
+        dense = np.zeros((min(step, int(rows.max()) + 1 - start), k))
+        dense[rows[of_part] - start, of[of_part]] = value[of_part]
+        found += dense.T @ dense
+    return found
 
 
 def _beta_design(raw: F64) -> F64:

@@ -11,7 +11,41 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from honeyguide.contracts import F32, I16, BoolArray
 from honeyguide.kernels.trees import MAX_DEPTH
 
-__all__ = ["FILM_HEADS", "HeadConfig", "labels"]
+__all__ = ["FILM_HEADS", "HeadConfig", "ScorerConfig", "labels"]
+
+
+class ScorerConfig(BaseModel):
+    """A scorer from outside: an ONNX file, an HTTP endpoint, or a Parquet table of scores.
+
+    kind "onnx": the file at `path` takes one input (n, features), those named in `columns` (default: all of the
+    ranker's, in its order), and gives one number per row (`output`, default: its first output; of several columns the
+    last counts). kind "http": `url` is posted candidates as JSON and answers `{"scores": [...]}`. kind "parquet": the
+    table at `path` has `score` by `item_id`, or by `user_id` and `item_id`. Paths are relative to the workspace.
+    gives: what the number is; "probability" and "logit" are still calibrated on outcomes. deadline_ms, retry_s: kind
+    "http": how long a batch may take, and how long the endpoint is left alone after `failures` failures in a row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["onnx", "http", "parquet"]
+    path: str = ""
+    url: str = ""
+    columns: tuple[str, ...] = ()
+    output: str = ""
+    gives: Literal["score", "probability", "logit"] = "score"
+    deadline_ms: float = Field(default=40.0, gt=0.0, le=60_000.0)
+    failures: int = Field(default=5, ge=1)
+    retry_s: float = Field(default=5.0, gt=0.0)
+    headers: dict[str, str] = {}
+    batch: int = Field(default=500, ge=1, le=10_000)  # kind "http": candidates per request while the build asks
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "http" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"a scorer of kind http needs `url`, beginning with http:// or https://; got {self.url!r}")
+        if self.kind != "http" and not self.path:
+            raise ValueError(f"a scorer of kind {self.kind} needs `path`")
+        return self
 
 
 class HeadConfig(BaseModel):
@@ -33,6 +67,8 @@ class HeadConfig(BaseModel):
     trees: int = Field(default=200, ge=1, le=5000)
     depth: int = Field(default=6, ge=1, le=MAX_DEPTH)
     learning_rate: float = Field(default=0.12, gt=0.0, le=1.0)
+    ridge: float = Field(default=1.0, gt=0.0)  # of a linear model: squared weights of standardised columns
+    scorer: ScorerConfig | None = None  # a model from outside, in the place of those that the build would fit
     max_rows: int = Field(default=200_000, ge=100)  # to learn from; the newest are kept
     negatives_per_group: int = Field(default=20, ge=1)  # kind "rank": of a request's candidates without the outcome
 
