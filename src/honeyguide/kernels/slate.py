@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from honeyguide.kernels.diversity import diversity_order
-from honeyguide.kernels.slate_explore import KIND, NEW_SHARE, POOL, SHARE, UNIFORM, _count, _fits, fill_slots, strengths
+from honeyguide.kernels.slate_explore import KIND, NEW_SHARE, POOL, SHARE, UNIFORM, _count, fill_slots, strengths
 
 __all__ = [
     "CATEGORY_CAP",
@@ -288,11 +288,13 @@ def compose_slate(
 ) -> Any:
     """The whole slate: remove -> score -> diversify -> pin -> explore.
 
-    rows int32 (n,), scores float64 (n, heads), blend float64 (n,); barred uint8 and categories by item row; counts int64 (categories,): what each category already holds (very negative: exempt from the cap).
+    rows int32 (n,), scores float64 (n, heads), blend float64 (n,); barred uint8 and categories by item row; counts
+    int64 (categories,): what each category already holds (very negative: exempt from the cap).
     tired: as in `remove`; added, faded: as in `utilities`; how: a `diversity.Diversity`.
     allowed, new, deviation, plan: of the exploration, see `slate_explore`.
     Returns by slot: row, candidate index (-1: a pin that is no candidate), utility, propensity, chance that it was to
-    be another than the best left, pinned, explored; by candidate: utility, dropped (0: shown); by pin: refused; and the first head whose scores are no probabilities (-1).
+    be another than the best left, pinned, explored; by candidate: utility, dropped (0: shown); by pin: refused; and the
+    first head whose scores are no probabilities (-1).
     """
     table = _table(rows)
     dropped = remove(rows, barred, seen, hide_seen, tired, table)

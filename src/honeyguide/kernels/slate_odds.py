@@ -117,7 +117,7 @@ def slot_odds(
         else:
             limit = cap if at < cap_first else 0
             open_ = at + 1 >= plan[FIRST_SLOT] and (plan[MOST_SLOTS] < 0 or so_far < plan[MOST_SLOTS])
-            best, found, entries, own = choices(
+            best, _, entries, own = choices(
                 order, relevance, strength, rows, allowed, new, deviation, plan, open_, used, 0, limit,
                 counts, cat_indptr, cat_values, passed, places, mass,
             )  # fmt: skip

@@ -22,9 +22,11 @@ LEAST_ROWS = 200
 """Slots with a known outcome, below which nothing is learnt."""
 LEAST_HITS = 10
 """Of them with the outcome, and without."""
-REPLICATES = 1_024
+REPLICATES = 256
 """Bootstrapped heads that a build fits; a surface uses the first ones."""
 _LOGIT = 8.0
+_BLOCK = 4_096
+"""Slots whose products are held at once."""
 PRIOR_ROWS = 10.0
 """Of the prior, which holds the weights of standardised facts near 0: worth so many slots."""
 
@@ -58,16 +60,7 @@ class LearntReward:
         weights = np.linalg.solve(gram, x.T @ label)
         residual = label - x @ weights
         variance = float(residual @ residual / max(len(label) - x.shape[1], 1))
-        # Sums by unit, so that a replicate is a weighted sum of them: Poisson weights, as a bootstrap of many units.
-        _, of = np.unique(unit, return_inverse=True)
-        rng = np.random.default_rng(np.random.SeedSequence([seed, 31]))
-        replicates = np.empty((REPLICATES, x.shape[1]))
-        for b in range(REPLICATES):
-            times = rng.poisson(1.0, int(of.max()) + 1).astype(np.float64)[of]
-            xw = x * times[:, None]
-            # A pull towards a draw of the prior, so that what was never seen stays uncertain (Osband et al. 2018).
-            pull = prior @ (rng.normal(size=x.shape[1]) * np.sqrt(variance / np.diag(prior).clip(1.0)))
-            replicates[b] = np.linalg.solve(x.T @ xw + prior, xw.T @ label + pull)
+        replicates = _bootstrapped(x, label, unit, prior, np.sqrt(variance), seed)
         covariance = variance * np.linalg.inv(gram)
         return cls(
             reward, tuple(heads), centre, spread, weights, (covariance + covariance.T) / 2, replicates,
@@ -99,6 +92,33 @@ class LearntReward:
         return np.ascontiguousarray(moved)
 
 
+def _bootstrapped(x: F64, label: F64, unit: I64, prior: F64, noise: float, seed: int) -> F64:
+    """Replicates (REPLICATES, d): ridge regressions in which every unit counts Poisson(1) times.
+
+    Each is pulled towards a draw of the prior, not towards 0, so that what was never seen stays uncertain
+    (Osband, Aslanides and Cassirer 2018).
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 31]))
+    d = x.shape[1]
+    order = np.argsort(unit, kind="stable")
+    first = np.flatnonzero(np.diff(unit[order], prepend=unit[order[0]] - 1))
+    ends = np.append(first[1:], len(unit))
+    grams = np.tile(prior, (REPLICATES, 1, 1)).reshape(REPLICATES, d * d)
+    sums = (rng.normal(size=(REPLICATES, d)) * noise) @ np.sqrt(prior)
+    start = 0
+    while start < len(first):
+        stop = max(int(np.searchsorted(ends, first[start] + _BLOCK, side="right")), start + 1)
+        rows = order[first[start] : ends[stop - 1]]
+        at = first[start:stop] - first[start]
+        times = rng.poisson(1.0, (REPLICATES, stop - start)).astype(np.float64)
+        outer = x[rows][:, :, None] * x[rows][:, None, :]
+        grams += times @ np.add.reduceat(outer.reshape(len(rows), d * d), at, axis=0)
+        sums += times @ np.add.reduceat(x[rows] * label[rows, None], at, axis=0)
+        start = stop
+    solved: F64 = np.linalg.solve(grams.reshape(REPLICATES, d, d), sums[:, :, None])[:, :, 0]
+    return solved
+
+
 def candidate_facts(scores: F64, columns: Sequence[int], rows: I32, items: F32) -> F64:
     """(n, heads + item facts) of candidates: log-odds of the calibrated heads, facts of the items (nan: unknown)."""
     facts = np.empty((len(rows), len(columns) + items.shape[1]))
@@ -110,6 +130,9 @@ def candidate_facts(scores: F64, columns: Sequence[int], rows: I32, items: F32) 
         np.where(known[:, None], items[np.where(known, rows, 0)], np.nan) if len(items) else np.nan
     )
     return facts
+
+
+_ARRAYS = ("centre", "spread", "weights", "covariance", "replicates")
 
 
 class _Header(msgspec.Struct):
@@ -135,7 +158,7 @@ class Experience:
         """Write arrays into an existing folder."""
         arrays = {"shown": self.shown, "items": self.items}
         for n, one in enumerate(self.rewards.values()):
-            for name in ("centre", "spread", "weights", "covariance", "replicates"):
+            for name in _ARRAYS:
                 arrays[f"{n}-{name}"] = getattr(one, name)
         np.savez(folder / "experience.npz", **arrays)  # type: ignore[arg-type]
         told = [(one.reward, one.heads, one.rows, one.hits) for one in self.rewards.values()]
@@ -146,12 +169,8 @@ class Experience:
         """Read what `save` wrote."""
         header = msgspec.json.decode((folder / "experience.json").read_bytes(), type=_Header)
         with np.load(folder / "experience.npz") as arrays:
-            rewards = {
-                reward: LearntReward(
-                    reward, heads,
-                    *(arrays[f"{n}-{name}"] for name in ("centre", "spread", "weights", "covariance", "replicates")),
-                    rows, hits,
-                )
-                for n, (reward, heads, rows, hits) in enumerate(header.rewards)
-            }  # fmt: skip
+            rewards = {}
+            for n, (reward, heads, rows, hits) in enumerate(header.rewards):
+                named = {name: arrays[f"{n}-{name}"] for name in _ARRAYS}
+                rewards[reward] = LearntReward(reward, heads, rows=rows, hits=hits, **named)
             return cls(arrays["shown"], arrays["items"], rewards, tuple(header.notes))

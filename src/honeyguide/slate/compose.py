@@ -102,8 +102,8 @@ class Composer:
 
     heads: name -> whether its score is a calibrated probability, in the order of the score columns.
     vectors: (items, d), rows of length 1 (see `unit_rows`) or 0; items beyond it have no vector, and None turns
-    diversity off. experience: what was learnt of what was shown, for exploration. Holds no state of a request: threads may share one. Raises ConfigError where the utility does not
-    fit the heads.
+    diversity off. experience: what was learnt of what was shown, for exploration. Holds no state of a request: threads
+    may share one. Raises ConfigError where the utility does not fit the heads.
     """
 
     def __init__(

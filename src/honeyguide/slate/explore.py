@@ -74,7 +74,7 @@ class ExploreConfig(BaseModel):
     gamma: float = Field(default=100.0, ge=0.0, allow_inf_nan=False)  # 1 / utility
     reward: str = ""  # a head
     posterior: Literal["bootstrap", "linear"] = "bootstrap"
-    replicates: int = Field(default=64, ge=2, le=1_024)
+    replicates: int = Field(default=64, ge=2, le=256)
     scale: FiniteFloat = 1.0  # utility of one reward
     alpha: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)  # standard deviations
     pool: int = Field(default=20, ge=1, le=2_000)  # candidates
@@ -93,7 +93,7 @@ class ExploreConfig(BaseModel):
         if self.never and (self._share > 0 or self.new_share > 0):
             raise ValueError("`never` is set here, so nothing may be explored: remove it, or the other keys")
         if self._share + self.new_share > 1.0:
-            raise ValueError("the share of slots and `new_share` together are above 1")
+            raise ValueError("the share of slots and `new_share` together are above 1: lower `share`")
         if self.kind in LEARNING and not self.reward:
             raise ValueError(f"{self.kind} needs `reward`, the head whose outcome it learns")
         if self.new_candidates and not self.new_share:

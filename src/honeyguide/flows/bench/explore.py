@@ -34,7 +34,7 @@ POLICIES: dict[str, tuple[int, float, float]] = {
     "oracle": (bandit.FULL, 0.0, 0.0),
 }
 """Kind, strength and exponent. The oracle is the same learner, told every arm's reward in every round: supervised
-learning. Where a line cannot tell the classes apart, it is no upper bound: a bandit looks only where an arm is in doubt."""
+learning. Where lines do not part the classes it is no upper bound: a bandit learns only where an arm is in doubt."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def ours(stream: Stream, policy: str, seed: int) -> float:
 
 def theirs(stream: Stream, arguments: str, seed: int) -> float:
     """Mean reward of Vowpal Wabbit over one pass: the features shared, crossed with the arm."""
-    from vowpalwabbit import Workspace
+    from vowpalwabbit import Workspace  # type: ignore[import-untyped]
 
     arms = [f"|a {arm}" for arm in range(stream.arms)]
     rng = np.random.default_rng(seed)
