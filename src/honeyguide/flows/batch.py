@@ -12,10 +12,12 @@ from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
 from honeyguide.flows.pipeline import Composers, ranker_matrix
+from honeyguide.flows.rank_input import of_queries
 from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend
+from honeyguide.slate.moment import Moment
 
-__all__ = ["Ranked", "rank_batch", "slates"]
+__all__ = ["Ranked", "moment_of", "rank_batch", "slates"]
 
 BLOCK = 512
 """Requests held at once: 512 x 300 candidates x 60 columns are 37 MB."""
@@ -49,7 +51,10 @@ def rank_batch(
         requests = Requests(users[part], queries.now[part], pool.items[part], told)
         base = group_features(features, stream, catalog, requests, _slice(queries, part))
         block = Pool(pool.items[part], pool.blend[part], pool.source_scores[part], pool.sources)
-        scores[part] = ranker.score(ranker_matrix(base, block, blend.asked)).reshape(part.stop - start, k, -1)
+        matrix = ranker_matrix(base, block, blend.asked)
+        asked = _slice(queries, part)
+        given = matrix if ranker.plain else of_queries(users[part], asked, block.items, matrix, told)
+        scores[part] = ranker.score(given).reshape(part.stop - start, k, -1)
     return Ranked(pool, scores)
 
 
@@ -60,10 +65,16 @@ def slates(found: Ranked, composers: Composers, kinds: Sequence[str], queries: Q
         real = found.pool.items[i] >= 0
         slate = composers.of(kind).compose(
             found.pool.items[i][real], scores=found.scores[i][real], blend=found.pool.blend[i][real], k=k,
-            request_id=str(i), seen=queries.exclude.row(i),
+            request_id=str(i), seen=queries.exclude.row(i), moment=moment_of(queries, i),
         )  # fmt: skip
         out[i, : len(slate.rows)] = slate.rows
     return out
+
+
+def moment_of(queries: Queries, i: int) -> Moment:
+    """What a slate may ask about one of the requests: its time, and its history or seeds."""
+    part = slice(queries.indptr[i], queries.indptr[i + 1])
+    return Moment(int(queries.now[i]), queries.items[part], queries.weights[part])
 
 
 def _slice(queries: Queries, part: slice) -> Queries:

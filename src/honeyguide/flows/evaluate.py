@@ -26,6 +26,7 @@ from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.build import Prepared, prepare
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.fit import content
+from honeyguide.flows.guardrails import prices_of
 from honeyguide.flows.histories import Moments, Timelines
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.pipeline import kinds_of
@@ -240,7 +241,8 @@ def _home(prepared: Prepared, trial: Trial, train: Interactions, before: Interac
     """The home surface as it would have been built from `train`, with choices made on the events `asked`."""
     fitted = prepared.learner.fit(before, train, asked)
     pipeline, surface = fitted.pipeline, prepared.config.surface("home")
-    composers = pipeline.composers(surface, prepared.head_names, explore=False)
+    prices = prices_of(fitted.guarded, "home", surface)
+    composers = pipeline.composers(surface, prepared.head_names, explore=False, prices=prices)
 
     def served(queries: Queries, k: int) -> I32:
         found = rank_batch(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from honeyguide.evaluation.metrics import nDCG
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.batch import rank_batch, slates
-from honeyguide.flows.config import SourceConfig, WorkspaceConfig, load_plugin
+from honeyguide.flows.config import SourceConfig, SurfaceConfig, WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Segments
+from honeyguide.flows.guardrails import ask_surface, guard
 from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import Lesson, ask
 from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
 from honeyguide.flows.rankers import fit_ranker, load_ranker, reliability
+from honeyguide.flows.scorers import key_of_files
 from honeyguide.flows.showings import Shown
 from honeyguide.flows.training import Material, assemble, check_names, read_rows, write_training_set
 from honeyguide.ranking.measure import compare
@@ -114,6 +117,8 @@ class Fitted:
     reports: list[dict[str, Any]]
     folders: dict[str, Path]  # sources by name, "ranker", "training"
     specs: tuple[SourceConfig, ...]  # the sources with their grids settled
+    guarded: dict[str, dict[str, Any]]  # surfaces with guardrails: what `guardrails.guard` found
+    held_out: tuple[Pipeline, Lesson]  # over sources that have not seen what its requests are about
 
 
 class Learner:
@@ -123,8 +128,11 @@ class Learner:
         self, steps: Steps, config: WorkspaceConfig, catalog: CatalogView, segments: Segments, features: FeatureSet,
         *, catalog_key: str, users: Vocabulary, shown: Shown | None = None, aggregates: Aggregates | None = None,
         progress: Progress | None = None, threads: int = 2,
+        today: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """shown: what people were shown, from which heads may learn. aggregates: computes features elsewhere."""
+        """shown: what people were shown, from which heads may learn. aggregates: computes features elsewhere.
+        today: the policy in service, see `guardrails.guard`."""
+        self._today: Mapping[str, Any] = today or {}
         self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
         self._users, self._shown, self._aggregates = users, shown, aggregates
@@ -240,7 +248,39 @@ class Learner:
             ranks=frozenset(kind for kind, decision in decisions.items() if decision.on),
             vectors=self.vectors(specs, full),
         )
-        return Fitted(pipeline, pipeline.blend.config, blend_report, decisions, reports, folders, specs)
+        newest = lesson.part(np.flatnonzero(_newest(lesson, HELD_OUT)))
+        held_out = (replace(pipeline, sources=of_base, blend=on_base), newest)
+        guarded = self._guarded(*held_out, full, key, folder)
+        return Fitted(
+            pipeline, pipeline.blend.config, blend_report, decisions, reports, folders, specs, guarded, held_out
+        )
+
+    def _guarded(
+        self, pipeline: Pipeline, lesson: Lesson, full: Interactions, key: dict[str, Any], ranker: Path
+    ) -> dict[str, dict[str, Any]]:
+        """Guardrails of every surface that has some, on requests that nothing else has learnt from."""
+        config, out = self._config, {}
+        known = frozenset(head.name for head in config.heads)
+        for name, surface in config.surfaces.items():
+            if not surface.slate.guardrails.keep:
+                continue
+
+            def make(folder: Path, name: str = name, surface: SurfaceConfig = surface) -> None:
+                most = surface.slate.guardrails.requests
+                asked = ask_surface(pipeline, surface, lesson, full, most, config.seed)
+                solved = guard(name, surface, pipeline, known, asked, self._today, config.seed)
+                (folder / "guardrails.json").write_bytes(msgspec.json.encode(solved))
+
+            self._progress(f"guardrails of {name}", 0, 1)
+            inputs = {
+                **key, "ranker": ranker.name, "features": self._features.fingerprint, "name": name,
+                "surface": surface.model_dump(mode="json"), "today": dict(self._today),
+                "blend": pipeline.blend.config.model_dump(mode="json"),
+            }  # fmt: skip
+            step = self._steps.run(f"guardrails-{name}", inputs, make)
+            self._progress(f"guardrails of {name}", 1, 1)
+            out[name] = json.loads((step.folder / "guardrails.json").read_bytes())
+        return out
 
     def vectors(self, specs: Specs, full: Interactions) -> F32 | None:
         """Item vectors for diversity and reasons, from the first configured source that has them."""
@@ -342,7 +382,8 @@ class Learner:
                 segment_of = self._segments.of_user
                 rows = read_rows(training, columns, config.heads, self._users, self._catalog.items, segment_of)
                 ranker = fit_ranker(
-                    config, columns, rows, segments=len(self._segments.names), threads=self._threads,
+                    config, columns, rows, self._users, self._catalog.items, root=self._steps.store.parent,
+                    segments=len(self._segments.names), threads=self._threads,
                 )  # fmt: skip
                 (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker)))
                 decisions = self._decide(ranker, blend, catalog, lesson, full)
@@ -352,7 +393,7 @@ class Learner:
         self._progress("ranker", 0, 1)
         inputs = {
             **self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump(),
-            "ranker": config.ranker.model_dump(),
+            "ranker": config.ranker.model_dump(), "scorers": key_of_files(config.heads, self._steps.store.parent),
         }  # fmt: skip
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)

@@ -20,7 +20,7 @@ from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.explore import ExploreConfig
-from honeyguide.slate.utility import UtilityConfig
+from honeyguide.slate.utility import Price
 
 __all__ = [
     "NEW",
@@ -83,19 +83,16 @@ def serviceable(
     that the configuration names (another name is a ConfigError of the utility, not something to be passed over).
     """
     utility = surface.slate.utility
-    off = {name for name in (*utility.weights, *utility.rank_weights) if name in known and name not in heads}
+    off = {name for name in utility.heads if name in known and name not in heads}
     if not ranks:
         off |= set(utility.rank_weights) & known
     if not off:
         return surface.slate, []
-    lost = sum(utility.rank_weights.get(name, 0.0) for name in off)
-    changed = UtilityConfig(
-        weights={name: weight for name, weight in utility.weights.items() if name not in off},
-        rank_weights={name: weight for name, weight in utility.rank_weights.items() if name not in off},
-        blend_weight=utility.blend_weight + lost,
-        rank_constant=utility.rank_constant,
-    )
+    changed = utility.without(off)
+    lost = changed.blend_weight != utility.blend_weight
     note = f"{', '.join(sorted(off))} off" + (": the weight goes to the blend's rank" if lost else "")
+    if changed.formula != utility.formula:
+        note += f"; of the formula is left: {changed.formula or 'nothing'}"
     return surface.slate.model_copy(update={"utility": changed}), [note]
 
 
@@ -148,15 +145,19 @@ class Pipeline:
         return {} if self.ranker is None else dict(zip(self.ranker.names, self.ranker.calibrated, strict=True))
 
     def composers(
-        self, surface: SurfaceConfig, known: frozenset[str], catalog: CatalogView | None = None, *, explore: bool = True
-    ) -> Composers:
-        """Composers of a surface over this pipeline's heads and vectors; known: all heads of the configuration."""
+        self, surface: SurfaceConfig, known: frozenset[str], catalog: CatalogView | None = None, *, explore: bool = True,
+        prices: Sequence[Price] = (),
+    ) -> Composers:  # fmt: skip
+        """Composers of a surface over this pipeline's heads and vectors; known: all heads of the configuration.
+
+        prices: what guardrails add to the utility.
+        """
         made = []
         for ranks in (True, False):
             slate, _ = serviceable(surface, self.heads, ranks, known)
             if not explore:
                 slate = slate.model_copy(update={"explore": ExploreConfig()})
-            made.append(Composer(slate, self.heads, catalog or self.catalog, self.vectors))
+            made.append(Composer(slate, self.heads, catalog or self.catalog, self.vectors, prices=prices))
         return Composers(made[0], made[1], self.ranks)
 
     def blend_of(self, surface: SurfaceConfig) -> Blend:
