@@ -219,3 +219,11 @@ def test_a_long_log_is_glanced_at_for_the_configuration(
     text = (tmp_path / "shop" / "honeyguide.toml").read_text()
     assert "rare" in text
     assert "view" in text
+
+
+def test_a_file_that_was_misread_makes_no_workspace(tmp_path: Path) -> None:
+    rows = [f"u{n % 5},i{n % 3},view,{AT + n},some {n}" for n in range(199)]
+    log = _csv(tmp_path / "log.csv", "user,item,action,ts,value", *rows, f"u1,i1,view,{AT},7")
+    with pytest.raises(DataError, match=r"199 of 200 rows refused: unreadable_number.*honeyguide check"):
+        create(tmp_path / "shop", events=log, items=_csv(tmp_path / "items.csv", "item_id,title", "i0,Lamp"))
+    assert not (tmp_path / "shop").exists()

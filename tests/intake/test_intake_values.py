@@ -220,3 +220,20 @@ def test_what_cannot_be_told_is_not_guessed():
         _column(["30.02.2026", "12/31/2025", "13/13/2025", "1.1.2026 25:00", "12/30/2025 13:00 PM", "Foo 3, 2026"])
     )
     assert odd.unreadable.tolist() == [True, False, True, True, True, True]
+
+
+def test_a_comma_is_read_where_it_can_mean_but_one_thing():
+    said = {
+        "12,5": 12.5, "-0,75": -0.75, "1.234,56": 1234.56, "12,3456": 12.3456, "1.234.567,8": 1234567.8,
+        " 3,5 ": 3.5, "7": 7.0, "0.5": 0.5,
+    }  # fmt: skip
+    assert numbers(_column(list(said))).values.tolist() == list(said.values())
+    grouped = {"1,234.56": 1234.56, "1,234,567": 1234567.0, "-12,345.": -12345.0}
+    assert numbers(_column(list(grouped))).values.tolist() == list(grouped.values())
+    assert numbers(_column(["1,234", "1,2,3", "12,34,56", ",5", "1.23,4", "1,23.4"])).unreadable.all()
+
+
+def test_a_point_beside_commas_is_no_number_if_it_may_part_thousands():
+    read = numbers(_column(["12,5", "1.234", None, " 9.999 ", "12.34"]))
+    assert read.unreadable.tolist() == [False, True, False, True, False]
+    assert numbers(_column(["1.234", "7"])).values.tolist() == [1.234, 7.0]

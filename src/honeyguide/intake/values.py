@@ -23,6 +23,11 @@ Mask = npt.NDArray[np.bool_]
 
 _NO_VALUE = ["", "null", "NULL", "Null", "None", "none", "nan", "NaN", "NAN", "\\N", "<null>", "<NA>"]
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_COMMA = r"^[+-]?(\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d+)$"
+"""12,5 and 1.234,56: a comma that can only stand before decimals. 1,234 may be either, and is no number here."""
+_GROUPED = r"^[+-]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,})$"
+"""1,234.56 and 1,234,567: commas that can only part thousands."""
+_DOTTED = r"^\s*[+-]?\d{1,3}\.\d{3}\s*$"
 _NOT_FINITE = r"(?i)^[+-]?(inf|infinity|nan)$"
 _ISO = r"^\d{4}-\d{1,2}-\d{1,2}([T ]\S.*)?$"
 _ESCAPED = np.array([byte < 32 or byte in (34, 92, 127) for byte in range(256)])
@@ -133,14 +138,19 @@ def numbers(column: pa.ChunkedArray) -> Numbers:
 def _numbers_in(words: pa.Array, value: npt.NDArray[np.float64], kind: npt.NDArray[np.uint8]) -> Numbers:
     """Of parsed cells; those that are no plain decimal are looked at one by one."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from honeyguide.kernels import cells
 
     unreadable, not_finite = np.zeros(len(words), bool), np.zeros(len(words), bool)
     rest = np.flatnonzero(kind > cells.NUMBER)
     if len(rest):
-        odd = _odd_numbers(words.take(pa.array(rest)))
-        value[rest], unreadable[rest], not_finite[rest] = odd
+        left = words.take(pa.array(rest))
+        value[rest], unreadable[rest], not_finite[rest] = _odd_numbers(left)
+        if pc.any(pc.match_substring_regex(left, _COMMA)).as_py():
+            # Beside 12,5 a 1.234 is more likely 1234 than 1.234: nobody can tell.
+            either = pc.fill_null(pc.match_substring_regex(words, _DOTTED), False).to_numpy(zero_copy_only=False)
+            value[either], unreadable[either] = np.nan, True
     return Numbers(value, unreadable, not_finite)
 
 
@@ -149,6 +159,12 @@ def _odd_numbers(words: pa.Array) -> Numbers:
     import pyarrow.compute as pc
 
     filled = pc.fill_null(pc.utf8_trim_whitespace(words), "")
+    comma, grouped = (pc.match_substring_regex(filled, pattern) for pattern in (_COMMA, _GROUPED))
+    if pc.any(comma).as_py():
+        points = pc.replace_substring(pc.replace_substring(filled, ".", ""), ",", ".")
+        filled = pc.if_else(comma, points, filled)
+    if pc.any(grouped).as_py():
+        filled = pc.if_else(grouped, pc.replace_substring(filled, ",", ""), filled)
     good = pc.match_substring_regex(filled, _NUMBER)
     parsed = pc.if_else(good, filled, pa.scalar(None, pa.string())).cast(pa.float64())
     values = pc.fill_null(parsed, np.nan).to_numpy(zero_copy_only=False)

@@ -39,10 +39,11 @@ from honeyguide.schema.tables import EVENTS, ITEMS, QUARANTINE, USERS, Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FACTS", "Brought", "Refused", "Sources", "bring", "load", "load_line", "mapping_lines", "nothing_accepted"]
+__all__ = ["FACTS", "Brought", "Refused", "Sources", "bring", "load", "load_line", "mapping_lines"]
 
 FACTS = "facts"
 _SHOWN_ROWS = 1000
+_MANY, _HARDLY = 100, 0.1  # of so many rows, fewer good ones than this share: the file was not understood
 _TABLES = {table.name: table for table in (EVENTS, ITEMS, USERS)}
 _LOADERS: dict[str, Any] = {ITEMS.name: load_items, USERS.name: load_users}
 
@@ -224,8 +225,8 @@ class _Load:
                     self._facts(table, refused)
             if writer is not None:
                 self._events(writer, refused)
-                if some and not self.brought.reports[-1].accepted:
-                    raise nothing_accepted(self.brought.reports[-1], refused)
+                if some:
+                    believed(self.brought.reports[-1], refused)
             self.tell("writing tables", 0, 1)
             locks.enter_context(self.layout.compacting())  # until the writers have put their rows in force
             for table in (ITEMS, USERS):
@@ -324,10 +325,18 @@ def _warns(check: ContractCheck | None) -> frozenset[str]:
     return frozenset() if check is None or check.contract is None else check.contract.gate_warns()
 
 
-def nothing_accepted(report: Report, refused: Refused) -> DataError:
-    """Why a file has not one good event, with values that could not be read as times."""
-    got = f"{report.quarantined:,} rows, all refused: {', '.join(report.reasons) or 'an empty file'}"
-    do = "Mend the rows, or say with --map which column is which."
+def believed(report: Report, refused: Refused) -> None:
+    """DataError where a first load's events were misread rather than bad: not one good one, or hardly any of many."""
+    enough = report.rows_in >= _MANY and report.accepted < _HARDLY * report.rows_in
+    if not report.accepted or enough:
+        raise misread(report, refused)
+
+
+def misread(report: Report, refused: Refused) -> DataError:
+    """Why a file has hardly a good event, with values that could not be read as times."""
+    held = f"all {report.quarantined:,}" if not report.accepted else f"{report.quarantined:,} of {report.rows_in:,}"
+    got = f"{held} rows refused: {', '.join(report.reasons) or 'an empty file'}"
+    do = "Mend the rows, or say with --map which column is which; `honeyguide check FILE` shows what is read as what."
     if "unreadable_time" in report.reasons:
         column = report.mapping[c.HAPPENED_AT]
         rows = (row for row in refused.first if row[c.REASON] == "unreadable_time")
@@ -335,7 +344,7 @@ def nothing_accepted(report: Report, refused: Refused) -> DataError:
         shown = list(islice(dict.fromkeys(repr(cell) for cell in cells if cell is not None), 3))
         got += f" ({column} holds {', '.join(shown)})"
         do = f"A time may be: {ACCEPTED}."
-    return DataError(expected=f"at least one good event in {report.source_file}", got=got, do=do)
+    return DataError(expected=f"good events in {report.source_file}, at least one in ten", got=got, do=do)
 
 
 def load_line(report: Report) -> dict[str, Any]:
