@@ -38,6 +38,11 @@ class RankerConfig(BaseModel):
     least_segment_rows: int = Field(default=400, ge=50)
     deep: DeepConfig = DeepConfig()
 
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The facts of a moment that models look at beyond features."""
+        return self.deep.context if "deep" in self.kinds else ()
+
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if not self.kinds or len(set(self.kinds)) != len(self.kinds):

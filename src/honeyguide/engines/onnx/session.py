@@ -14,7 +14,7 @@ from honeyguide.errors import BuildError, MissingExtraError
 
 __all__ = ["OnnxModel", "Port"]
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
     "tensor(int64)": np.dtype(np.int64),
@@ -108,7 +108,7 @@ class OnnxModel:
             )
 
     def run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """The outputs asked for, in order. Arrays of the inputs' names, dtypes and shapes; BuildError if they do not fit."""
+        """The outputs asked for, in order. BuildError if the arrays are not of the inputs' names, dtypes and shapes."""
         try:
             found: list[npt.NDArray[Any]] = self._session.run(self._names, arrays)
         except self._errors as error:

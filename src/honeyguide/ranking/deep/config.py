@@ -57,8 +57,8 @@ class DeepConfig(BaseModel):
     evaluations: int = Field(default=2, ge=1, le=100)  # per epoch
     patience: int = Field(default=3, ge=1)  # evaluations without a better one before it stops
     batch: int = Field(default=512, ge=2)  # rows
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
-    table_rate: float = Field(default=0.02, gt=0.0, le=10.0)  # of the embeddings (row-wise Adagrad)
+    learning_rate: float = Field(default=3e-3, gt=0.0, le=1.0)
+    table_rate: float = Field(default=0.05, gt=0.0, le=10.0)  # of the embeddings (row-wise Adagrad)
     weight_decay: float = Field(default=1e-4, ge=0.0, le=1.0)
     precision: Literal["float32", "bf16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
