@@ -26,15 +26,15 @@ from honeyguide.intake.datasets import cache_folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ROWS_VARIABLE", "one", "peer", "run", "write"]
+__all__ = ["DAYS", "ROWS_VARIABLE", "START_S", "one", "peer", "run", "write"]
 
 ROWS_VARIABLE = "HONEYGUIDE_BENCH_ROWS"
 """How many events are generated; 10 million unless set."""
 
 FORMATS = ("parquet", "csv", "jsonl")
 _BATCH = 1 << 18
-_START_S = 1_767_225_600  # 2026-01-01
-_DAYS = 90
+START_S = 1_767_225_600  # 2026-01-01
+DAYS = 90
 _DUPLICATES, _BAD = 0.01, 0.001
 _ACTIONS = ("view", "click", "cart", "purchase", "save", "impression")
 _SURFACES = ("home", "search", "item", "board")
@@ -168,7 +168,7 @@ def _batches(n: int) -> Iterator[pa.Table]:
         again = rng.random(m) < _DUPLICATES
         number[again] = rng.integers(0, first + m, int(again.sum()))
         who = number * 2_654_435_761 % 4_294_967_296 % people
-        at = _START_S * 1000 + number * (_DAYS * 86_400_000 // n) + rng.integers(0, 1000, m)
+        at = START_S * 1000 + number * (DAYS * 86_400_000 // n) + rng.integers(0, 1000, m)
         yield pa.table(
             {
                 "event_id": _ids(number),
