@@ -115,7 +115,7 @@ def _bootstrapped(x: F64, label: F64, unit: I64, prior: F64, noise: float, seed:
         grams += times @ np.add.reduceat(outer.reshape(len(rows), d * d), at, axis=0)
         sums += times @ np.add.reduceat(x[rows] * label[rows, None], at, axis=0)
         start = stop
-    solved: F64 = np.linalg.solve(grams.reshape(REPLICATES, d, d), sums[:, :, None])[:, :, 0]
+    solved: F64 = np.asarray(np.linalg.solve(grams.reshape(REPLICATES, d, d), sums[:, :, None])[:, :, 0], np.float64)
     return solved
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from honeyguide.contracts import F64, I32
 from honeyguide.errors import ConfigError
+from honeyguide.kernels.slate_explore import NEW_SHARE, SHARE
 from honeyguide.slate.bandit import Experience, candidate_facts
 from honeyguide.slate.explore import ExploreConfig
 
@@ -47,6 +48,7 @@ class Explorer:
             config = config.unlearnt()
             self.note += f"; {config.epsilon:g} of the slots evenly until then"
         self.config = config
+        self.kind = config.kind if config.explores else ""
         self.plan = config.plan()
         self._floors = [(order.index(name), least) for name, least in config.floor_heads.items()]
         self._new = _ALL
@@ -56,6 +58,11 @@ class Explorer:
         if self._learnt is not None and experience is not None:
             self._items, self._columns = experience.items, [order.index(name) for name in self._learnt.heads]
             self._directions = self._learnt.directions(config)
+
+    @property
+    def share(self) -> float:
+        """Of the slots that it may take, at most."""
+        return float(self.plan[SHARE] + self.plan[NEW_SHARE])
 
     def arrays(self, rows: I32, scores: F64) -> tuple[_Bytes, _Bytes, F64, F64]:
         """What the kernels take of a request: allowed, new, deviation, plan (see `kernels.slate_explore`)."""

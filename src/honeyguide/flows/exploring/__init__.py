@@ -1,0 +1,1 @@
+"""Exploration in the product: what a build learns for it, its guardrails, its audit."""
