@@ -14,7 +14,7 @@ from honeyguide.contracts import Interactions, Pool, Queries, Ragged
 from honeyguide.errors import ConfigError
 from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import ORIGINS, Negatives, Sample, _negatives, _taken
-from honeyguide.flows.showings import _NEVER, Shown, _moments, conditioned_on_showing, shown_lesson
+from honeyguide.flows.showings import _NEVER, Shown, conditioned_on_showing, moments_before, shown_lesson
 from honeyguide.flows.training import check_names, label_column, read_rows, write_training_set
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.rows import Rows
@@ -122,7 +122,7 @@ def events_of(rows: list[tuple[int, int]]) -> Interactions:
 def test_a_moment_knows_what_lies_strictly_before(events: list[tuple[int, int]], asked: list[tuple[int, int]]) -> None:
     events = sorted(events, key=lambda one: one[1])
     user, hour = np.array([u for u, _ in asked], np.int32), np.array([h for _, h in asked], np.int64)
-    found = _moments(Timelines(events_of(events)), user, hour * HOUR)
+    found = moments_before(Timelines(events_of(events)), user, hour * HOUR)
     expected = [sum(u == who and h < when for u, h in events) if who >= 0 else 0 for who, when in asked]
     assert found.position.tolist() == expected
 

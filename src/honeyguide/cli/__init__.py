@@ -28,7 +28,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 for commands in (
-    workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, bench.app,
+    workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app, bench.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

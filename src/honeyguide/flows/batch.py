@@ -12,7 +12,7 @@ from honeyguide.features.asof import EventStream
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.training_set import Requests, group_features
 from honeyguide.flows.pipeline import Composers, ranker_matrix
-from honeyguide.flows.rank_input import of_queries
+from honeyguide.flows.rank_input import Values, of_queries
 from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend
 from honeyguide.slate.moment import Moment
@@ -45,6 +45,7 @@ def rank_batch(
         return Ranked(pool, np.zeros((n, k, 0)))
     scores = np.empty((n, k, len(ranker.names)))
     stream = EventStream(interactions)
+    values = Values(interactions) if ranker.history else None
     for start in range(0, n, BLOCK):
         part = slice(start, min(start + BLOCK, n))
         told = {name: codes[part] for name, codes in (context or {}).items()}
@@ -53,7 +54,7 @@ def rank_batch(
         block = Pool(pool.items[part], pool.blend[part], pool.source_scores[part], pool.sources)
         matrix = ranker_matrix(base, block, blend.asked)
         asked = _slice(queries, part)
-        given = matrix if ranker.plain else of_queries(users[part], asked, block.items, matrix, told)
+        given = matrix if ranker.plain else of_queries(users[part], asked, block.items, matrix, told, values)
         scores[part] = ranker.score(given).reshape(part.stop - start, k, -1)
     return Ranked(pool, scores)
 

@@ -14,7 +14,7 @@ from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.data import Dataset
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.training import FIXED, label_column, read_sampling
+from honeyguide.flows.training import FIXED, known_column, label_column, read_sampling
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import TRAINING_SET
@@ -118,7 +118,7 @@ def _of_training(
         rate = file.read([c.SAMPLING_RATE])[c.SAMPLING_RATE].to_numpy()
         became = {report["name"]: report for report in reports}
         card["heads"] = [_head(head, file, rate, told["heads"][head.name], became.get(head.name, {})) for head in heads]
-        fixed = {*map(str, FIXED), *(label_column(head.name) for head in heads)}
+        fixed = {*map(str, FIXED), *(of(head.name) for head in heads for of in (label_column, known_column))}
         names = [name for name in file.schema_arrow.names if name not in fixed]
         card["features"] = list(_features(names, features, file))
     card["sampling"] = told

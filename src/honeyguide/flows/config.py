@@ -21,11 +21,17 @@ from honeyguide.ranking.config import RankerConfig
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig
+from honeyguide.slate.long_term import LongTermConfig
 
 __all__ = [
+    "CanaryConfig",
     "ClockConfig",
     "RetentionConfig",
+    "RetrainConfig",
+    "RightsConfig",
     "SegmentsConfig",
+    "ShadowConfig",
+    "SkewConfig",
     "SourceConfig",
     "SurfaceConfig",
     "TrainingConfig",
@@ -57,12 +63,35 @@ class TrainingConfig(_Closed):
     which something was taken; `events` never does. An outcome must follow a showing within `horizon_hours`; before
     they are over it is unknown. negatives: how a head that ranks gets candidates without the outcome: from what the
     sources bring for the request, or from the whole catalog, evenly or by popularity.
+    delays: what becomes of a slot whose outcome may still come, for heads that give a probability: "drop" leaves it out
+    whatever came of it, "model" learns from it by the chance that the outcome is yet to come (Chapelle 2014).
+    negatives_per_positive: of slots of which nothing came, keep so many for each of which something did, drawn evenly
+    (0: all); the probabilities are those of all slots nevertheless.
     """
 
     labels: Literal["auto", "events"] = "auto"
+    delays: Literal["drop", "model"] = "drop"
+    negatives_per_positive: float = Field(default=0.0, ge=0.0)
     least_requests: int = Field(default=1_000, ge=1)
     horizon_hours: float = Field(default=24.0, gt=0, le=24 * 365)
     negatives: Literal["pool", "uniform", "popularity"] = "pool"
+
+
+class SkewConfig(_Closed):
+    """Whether heads are served what they learn from: requests kept with their features, and compared.
+
+    share: of the requests, kept with the features of their first `candidates`; 0: none. keep: the newest so many.
+    tolerance: a row differs if |served - recomputed| exceeds it times 1 + |recomputed|. differing: a feature is skewed
+    if more than this share of its rows differ. on_build: "block" refuses to build while a feature is skewed (then
+    `honeyguide build --allow-skew` builds all the same), "warn" says so, "off" does not look.
+    """
+
+    share: float = Field(default=0.002, ge=0.0, le=1.0)
+    candidates: int = Field(default=30, ge=1, le=5_000)
+    keep: int = Field(default=2_000, ge=1)
+    tolerance: float = Field(default=1e-3, gt=0.0)
+    differing: float = Field(default=0.01, ge=0.0, lt=1.0)
+    on_build: Literal["block", "warn", "off"] = "block"
 
 
 class SourceConfig(_Closed):
@@ -110,6 +139,65 @@ class RetentionConfig(_Closed):
     keys_days: float = Field(default=7.0, ge=0)
 
 
+class ShadowConfig(_Closed):
+    """Another build that scores a share of the requests after they are answered, unseen, to be compared.
+
+    build "": none. `honeyguide models shadow` says the same without an edit, and goes before this section.
+    queue: requests that may wait for it; what comes on top is not scored, and counted.
+    """
+
+    build: str = ""
+    share: float = Field(default=0.1, gt=0.0, le=1.0)
+    queue: int = Field(default=256, ge=1, le=100_000)
+
+
+class CanaryConfig(_Closed):
+    """Another build that answers a share of the people, and steps back by itself when it hurts.
+
+    It steps back when after `least_requests` answers it fails (an error or a fallback) more often than the build in
+    service, or a `guardrails` action follows more often, by a test that may be looked at always with a false alarm in
+    `alpha` of all canaries; or when it takes more than `slower` times as long (by four standard errors).
+    """
+
+    build: str = ""
+    share: float = Field(default=0.05, gt=0.0, le=0.5)
+    least_requests: int = Field(default=200, ge=10)
+    alpha: float = Field(default=0.01, gt=0.0, lt=0.5)
+    slower: float = Field(default=1.5, gt=1.0)
+    guardrails: tuple[str, ...] = ("hide", "less_like_this")
+
+
+class RetrainConfig(_Closed):
+    """When `honeyguide retrain --if-needed` builds anew, and how it judges what it built.
+
+    every_days: age by the workspace's clock at which a build is old (0: never). new_events: events since the build that
+    call for another by themselves (0: never). psi: a feature that the ranker leans on by `least_importance` has drifted
+    above it. ece: how much the calibration error of a served head may have grown on fresh outcomes. least_events: below
+    so many new events nothing is measured. held_out: share of the new events, the newest, that decide between the old
+    and the new. margin: how much nDCG@10 the new one may lose, at the low end of the interval.
+    """
+
+    every_days: float = Field(default=7.0, ge=0)
+    new_events: int = Field(default=0, ge=0)
+    psi: float = Field(default=0.25, gt=0)
+    least_importance: float = Field(default=0.02, ge=0, le=1)
+    ece: float = Field(default=0.02, gt=0)
+    least_events: int = Field(default=500, ge=1)
+    held_out: float = Field(default=0.5, gt=0, lt=1)
+    margin: float = Field(default=0.005, ge=0)
+
+
+class RightsConfig(_Closed):
+    """Actions by which people say what they do not want: of one item, and of everything like it.
+
+    strength: how far the most similar item falls, as a share of what separates best from worst.
+    """
+
+    hide: tuple[str, ...] = ("hide",)
+    less: tuple[str, ...] = ("less_like_this",)
+    strength: float = Field(default=0.6, gt=0.0, le=1.0)
+
+
 class WorkspaceConfig(_Closed):
     """All of `honeyguide.toml`."""
 
@@ -123,13 +211,19 @@ class WorkspaceConfig(_Closed):
     segments: SegmentsConfig = SegmentsConfig()
     heads: tuple[HeadConfig, ...] = ()
     training: TrainingConfig = TrainingConfig()
+    long_term: tuple[LongTermConfig, ...] = ()
     ranker: RankerConfig = RankerConfig()
+    skew: SkewConfig = SkewConfig()
     sources: tuple[SourceConfig, ...] = ()
     features: tuple[dict[str, Any], ...] = ()
     surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}
     serve: ServeSettings = ServeSettings()
     report: ReportConfig = ReportConfig()
     retention: RetentionConfig = RetentionConfig()
+    rights: RightsConfig = RightsConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    canary: CanaryConfig = CanaryConfig()
+    retrain: RetrainConfig = RetrainConfig()
 
     @classmethod
     def load(cls, path: Path) -> WorkspaceConfig:
@@ -172,6 +266,16 @@ class WorkspaceConfig(_Closed):
                 expected=f"a surface of honeyguide.toml ({', '.join(self.surfaces)})", got=repr(name), do="Name one."
             )
         return self.surfaces[name]
+
+    @property
+    def head_names(self) -> frozenset[str]:
+        """Every head that is configured, those for long-term value included."""
+        return frozenset(self.calibrated)
+
+    @property
+    def calibrated(self) -> dict[str, bool]:
+        """Of every head that is configured, whether its score is to be a probability."""
+        return {**{head.name: head.calibrated for head in self.heads}, **{one.name: True for one in self.long_term}}
 
     def had_by_code(self, actions: Sequence[str]) -> BoolArray:
         """By action code, whether the action means having had the item; the last entry is any other action."""

@@ -29,9 +29,12 @@ from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.batch import rank_batch, slates
 from honeyguide.flows.config import SourceConfig, SurfaceConfig, WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Segments
+from honeyguide.flows.deep import DeepData
 from honeyguide.flows.guardrails import ask_surface, guard
 from honeyguide.flows.histories import Timelines
 from honeyguide.flows.labels import Lesson, ask
+from honeyguide.flows.layout import Layout
+from honeyguide.flows.long_term import Arms, long_term_heads
 from honeyguide.flows.pipeline import NEW, Composers, Pipeline, kinds_of, ranker_columns
 from honeyguide.flows.rankers import fit_ranker, load_ranker, reliability
 from honeyguide.flows.scorers import key_of_files
@@ -128,14 +131,15 @@ class Learner:
         self, steps: Steps, config: WorkspaceConfig, catalog: CatalogView, segments: Segments, features: FeatureSet,
         *, catalog_key: str, users: Vocabulary, shown: Shown | None = None, aggregates: Aggregates | None = None,
         progress: Progress | None = None, threads: int = 2,
-        today: Mapping[str, Any] | None = None,
+        today: Mapping[str, Any] | None = None, arms: Arms | None = None,
     ) -> None:  # fmt: skip
         """shown: what people were shown, from which heads may learn. aggregates: computes features elsewhere.
-        today: the policy in service, see `guardrails.guard`."""
+        today: the policy in service, see `guardrails.guard`. arms: what chance has parted, for long-term heads."""
+        self._arms = arms
         self._today: Mapping[str, Any] = today or {}
         self._steps, self._config, self._catalog, self._segments = steps, config, catalog, segments
         self._features, self._catalog_key, self._threads = features, catalog_key, threads
-        self._users, self._shown, self._aggregates = users, shown, aggregates
+        self._users, self.shown, self._aggregates = users, shown, aggregates
         self._progress: Progress = progress or (lambda what, done, total: None)
         self.refusals: dict[str, str] = {}
         self._hashed: tuple[Interactions, str] | None = None  # the events that the last source asked for
@@ -260,7 +264,7 @@ class Learner:
     ) -> dict[str, dict[str, Any]]:
         """Guardrails of every surface that has some, on requests that nothing else has learnt from."""
         config, out = self._config, {}
-        known = frozenset(head.name for head in config.heads)
+        known = config.head_names
         for name, surface in config.surfaces.items():
             if not surface.slate.guardrails.keep:
                 continue
@@ -337,7 +341,7 @@ class Learner:
         learnt = ~_newest(lesson, HELD_OUT)
         material = Material(
             config=config, features=self._features, catalog=catalog, segments=self._segments, base=base,
-            full=full, asked=asked, shown=self._shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
+            full=full, asked=asked, shown=self.shown, blend=blend, lesson=lesson.part(np.flatnonzero(learnt)),
             moments=len(asked), requests=REQUESTS, held_out_from=int(lesson.moments.at[learnt].max(initial=0)),
             aggregates=self._aggregates,
         )  # fmt: skip
@@ -348,7 +352,7 @@ class Learner:
             if config.heads:
                 sample, told = assemble(material)
                 write_training_set(
-                    folder, sample, told, material.columns, config.heads, self._users, self._catalog.items, self._shown
+                    folder, sample, told, material.columns, config.heads, self._users, self._catalog.items, self.shown
                 )
 
         self._progress("training set", 0, 1)
@@ -362,7 +366,7 @@ class Learner:
             **key, "features": self._features.fingerprint, "columns": ranker_columns(self._features, blend.asked),
             "blend": blend.config.model_dump(mode="json"), "heads": [head.model_dump() for head in config.heads],
             "candidates": config.surface("home").candidates, "training": config.training.model_dump(),
-            "shown": None if self._shown is None else self._shown.fingerprint,
+            "shown": None if self.shown is None else self.shown.fingerprint,
         }  # fmt: skip
 
     def _ranker(
@@ -381,9 +385,12 @@ class Learner:
             if config.heads:
                 segment_of = self._segments.of_user
                 rows = read_rows(training, columns, config.heads, self._users, self._catalog.items, segment_of)
+                more, told = long_term_heads(config.long_term, rows, columns, full, self._arms, config.seed)
+                (folder / "long_term.json").write_bytes(msgspec.json.encode(told))
                 ranker = fit_ranker(
                     config, columns, rows, self._users, self._catalog.items, root=self._steps.store.parent,
-                    segments=len(self._segments.names), threads=self._threads,
+                    segments=len(self._segments.names), threads=self._threads, more=more,
+                    data=DeepData(full, self.shown, Layout(self._steps.store.parent).scratch),
                 )  # fmt: skip
                 (folder / "reliability.json").write_bytes(msgspec.json.encode(reliability(ranker)))
                 decisions = self._decide(ranker, blend, catalog, lesson, full)
@@ -394,6 +401,7 @@ class Learner:
         inputs = {
             **self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump(),
             "ranker": config.ranker.model_dump(), "scorers": key_of_files(config.heads, self._steps.store.parent),
+            "long_term": [one.model_dump() for one in config.long_term],
         }  # fmt: skip
         step: StepResult = self._steps.run("ranker", inputs, make)
         self._progress("ranker", 1, 1)

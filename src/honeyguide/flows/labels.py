@@ -283,8 +283,8 @@ def outcome_rows(
 ) -> Sample:  # fmt: skip
     """Rows for heads that give a probability: one per event that a head's outcome is conditioned on, `of` those named.
 
-    history: newest events of the person that the features look at, as many as when they are served. An outcome of
-    another action that has not had its day yet is unknown.
+    history: newest events of the person that the features look at, as many as when they are served. Where another
+    action is the outcome and has not had its day yet, it is unknown, whatever came of it so far.
 
     What the sources said is left out (nan): these rows are events that happened, not candidates that a source brought.
     """
@@ -302,7 +302,7 @@ def outcome_rows(
         if head.name in of:
             label = labels(head, action, value, full.actions)
             if head.action != head.given:
-                label[young & (label == 0.0)] = np.nan
+                label[young] = np.nan  # also where something came: of the young, only what comes early is known
         columns.append(label)
     n = len(chosen)
     rows = Rows(

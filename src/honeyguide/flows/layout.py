@@ -57,6 +57,11 @@ class Layout:
         return self.root / "log" / "impressions.sqlite"
 
     @property
+    def served(self) -> Path:
+        """The log of a sample of requests with the features that they were scored by."""
+        return self.root / "log" / "served.sqlite"
+
+    @property
     def artifacts(self) -> Path:
         """Cached step artifacts, by content."""
         return self.root / "artifacts"
@@ -75,6 +80,11 @@ class Layout:
     def current(self) -> Path:
         """A file that holds the id of the build in service."""
         return self.builds / "CURRENT"
+
+    @property
+    def models(self) -> Path:
+        """What the registry says of builds beside their manifests, and what shadows saw."""
+        return self.root / "models"
 
     @property
     def reports(self) -> Path:

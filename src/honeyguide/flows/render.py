@@ -194,16 +194,10 @@ def built(report: Mapping[str, Any], *, as_json: bool) -> None:
         reused = "[dim]reused[/]" if all(step["reused"] for step in runs) else ""
         grid.add_row(escape(name), f"{sum(step['seconds'] for step in runs):.1f}", reused)
     out.print(grid)
-    heads = _grid("Heads", ["head", "gives", "log-loss", "constant", "AUC", "calibration error"])
-    for head in report["heads"]:
-        numbers = [head.get(key) for key in ("log_loss", "log_loss_constant", "auc", "ece")]
-        heads.add_row(
-            escape(head["name"]),
-            escape(head["gives"]),
-            *("-" if value is None else f"{value:.4f}" for value in numbers),
-        )
     if report["heads"]:
-        out.print(heads)
+        from honeyguide.flows import render_ranking
+
+        render_ranking.heads(report["heads"])
     for decision in report["decisions"]:
         out.print(f"  • {escape(decision)}")
     made = report.get("report") or {}

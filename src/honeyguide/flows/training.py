@@ -36,6 +36,7 @@ __all__ = [
     "Material",
     "assemble",
     "check_names",
+    "known_column",
     "label_column",
     "read_rows",
     "read_sampling",
@@ -195,10 +196,15 @@ def _probability_parts(material: Material, shown: Shown | None, enough: bool, to
         })  # fmt: skip
         told["heads"] |= dict.fromkeys(names, "events")
     if of_shown and shown is not None:
-        parts.append(shown_rows(material.features, full, material.catalog, shown, config.heads, of_shown, **common))
+        rules = {
+            "delays": config.training.delays, "negatives_per_positive": config.training.negatives_per_positive,
+        }  # fmt: skip
+        parts.append(
+            shown_rows(material.features, full, material.catalog, shown, config.heads, of_shown, **common, **rules)
+        )
         told["parts"].append({
             "heads": sorted(of_shown), "labels": "impressions", "of": len(shown), "drawn": len(parts[-1].user),
-            "unit": "slots", "horizon_hours": config.training.horizon_hours,
+            "unit": "slots", "horizon_hours": config.training.horizon_hours, **rules,
         })  # fmt: skip
         told["heads"] |= dict.fromkeys(sorted(of_shown), "impressions")
     return parts
@@ -237,9 +243,14 @@ def label_column(head: str) -> str:
     return f"{c.LABEL}_{head}"
 
 
+def known_column(head: str) -> str:
+    """The column of the chance that a head's outcome would be known by now; only where young rows are learnt from."""
+    return f"{c.KNOWN_SHARE}_{head}"
+
+
 def check_names(columns: Sequence[str], heads: Sequence[HeadConfig]) -> None:
     """ConfigError if a feature is named like another column of the training set."""
-    twice = set(columns) & {*FIXED, *(label_column(head.name) for head in heads)}
+    twice = set(columns) & {*FIXED, *(of(head.name) for head in heads for of in (label_column, known_column))}
     if twice:
         raise ConfigError(
             expected="features that are named like no other column of the training set",
@@ -270,6 +281,8 @@ def write_training_set(
     }
     for column, head in enumerate(heads):
         made[label_column(head.name)] = pa.array(rows.labels[:, column], from_pandas=True)
+        if rows.told is not None:
+            made[known_column(head.name)] = pa.array(rows.told[:, column])
     for column, name in enumerate(columns):
         made[name] = pa.array(np.ascontiguousarray(rows.features[:, column]), from_pandas=True)
     path = folder / f"{TRAINING_SET.name}.parquet"
@@ -302,6 +315,10 @@ def read_rows(
         of = file.read(
             [c.LABEL_ID, c.USER_ID, c.ITEM_ID, c.HAPPENED_AT, c.REQUEST_ID, c.GROUP_ID, c.SAMPLING_RATE, *label_names]
         )
+        known = [known_column(head.name) for head in heads]
+        told = None
+        if heads and known[0] in file.schema_arrow.names:
+            told = np.stack([file.read([name])[name].to_numpy() for name in known], axis=1)
     user = pc.fill_null(pc.index_in(of[c.USER_ID], value_set=pa.array(users.ids, pa.string())), -1).to_numpy()
     # Nobody known is somebody: each request of such a one counts as a person of its own.
     request = pc.fill_null(of[c.REQUEST_ID].combine_chunks().dictionary_encode().indices, -1)
@@ -316,7 +333,8 @@ def read_rows(
         segment = np.where(user < 0, -1, segment_of[np.clip(user, 0, len(segment_of) - 1)]).astype(np.int32)
     return Rows(
         features, labels, of[c.HAPPENED_AT].cast(pa.int64()).to_numpy(), group, unit,
-        rate=of[c.SAMPLING_RATE].to_numpy(), user=user.astype(np.int32), item=item.astype(np.int32), segment=segment,
+        rate=of[c.SAMPLING_RATE].to_numpy(), told=told, user=user.astype(np.int32), item=item.astype(np.int32),
+        segment=segment,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Fitting heads: kinds of models compete for each; the best is calibrated, measured, and learns again to serve.
 
 A head's rows are parted by time: to learn from, to stop on, to choose and calibrate on, to measure on. Nothing is
-chosen on the last part. The model in service is then made by the same recipe moved forward: it learns from all but the
-newest rows and is calibrated on those, so that the rows that were held out to measure are not lost to it.
+chosen on the last part; within it the calibration rolls forward, as builds that follow each other would make it. The
+model in service is then made by the same recipe moved forward: it learns from all but the newest rows and is calibrated
+on those, so that the rows that were held out to measure are not lost to it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from honeyguide.ranking.trees import most_important
 
 __all__ = ["fit_heads"]
 
+ROLLS = 4
+"""Blocks of the rows to measure on, before each of which the calibration is made anew."""
 NDCG = "ndcg_at_10"
 LOG_LOSS = "log_loss"
 _Gain = tuple[float | None, float | None, float | None]
@@ -36,12 +39,13 @@ _Gain = tuple[float | None, float | None, float | None]
 def fit_heads(
     config: RankerConfig, heads: Sequence[HeadConfig], families: Sequence[Family], columns: Sequence[str], rows: Rows,
     *, given: Mapping[str, Sequence[Given]] | None = None, segments: int = 0, seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | None = None, more: Sequence[Fitted] = (),
 ) -> HeadsRanker:  # fmt: skip
     """Fit every head that its data supports; the others are off, with the reason in `reports`.
 
     families: kinds of models that are fitted here. given: by head, scores of parts fitted elsewhere; a head with a
     `scorer` takes its own and no other. segments: how many there are in `rows.segment`.
+    more: heads that were fitted otherwise, which stand after the others.
     Raises BuildError if the parts of `rows` do not match each other, the names or the heads.
     """
     _check(heads, columns, rows)
@@ -55,7 +59,7 @@ def fit_heads(
         fitted.append(one.ranks() if head.kind == "rank" else one.probability())
     if progress is not None:
         progress("heads", len(heads), len(heads))
-    return HeadsRanker.of(columns, fitted)
+    return HeadsRanker.of(columns, [*fitted, *more])
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,12 @@ class _Head:
         test, y = parts.test, label[parts.test].astype(np.float64)
         unit = None if rows.unit is None else rows.unit[test]
         base = float(np.average(label[parts.fit], weights=mass[parts.fit]))
-        p = self._probabilities(calibrations[best.kind], best.raw, test, base)
+        p = self._rolling(best, calibrations, parts, mass, base)
         options = {"weight": mass[test], "resamples": self.config.resamples, "seed": self.seed}
         metrics = probability_metrics(p, label[test], base, unit, **options)  # type: ignore[arg-type]
         plain = next((one for one in tried if one.kind == "linear"), None)
         if plain is not None:
-            losses = log_losses(self._probabilities(calibrations["linear"], plain.raw, test, base), y)
+            losses = log_losses(self._rolling(plain, calibrations, parts, mass, base), y)
             found = gain_of(losses - log_losses(p, y), unit, **options)  # type: ignore[arg-type]
             names = ("log_loss_logistic_gain", "log_loss_logistic_gain_low", "log_loss_logistic_gain_high")
             metrics |= {"log_loss_logistic": float(np.average(losses, weights=mass[test]))}
@@ -184,6 +188,21 @@ class _Head:
             raw[known], self.label[known], mass[known], segment=None if segment is None else segment[known],
             segments=self.segments, least_segment_rows=self.config.least_segment_rows,
         )  # fmt: skip
+
+    def _rolling(self, one: _Contestant, found: Mapping[str, Calibration], parts: Parts, mass: F64, base: float) -> F64:
+        """Probabilities of the rows to measure on, as builds that follow each other would give them.
+
+        The model stays, the calibration is made anew for each of `ROLLS` blocks, from as many rows as ever, the newest
+        before the block: what is measured is the recipe as it is used, and no row is calibrated by itself or by a later
+        one.
+        """
+        given, before, calibration = [], parts.calibrate, found[one.kind]
+        for at, block in enumerate(np.array_split(parts.test, ROLLS)):
+            if at:
+                calibration = self._calibration(one.raw, before, mass)
+            given.append(self._probabilities(calibration, one.raw, block, base))
+            before = np.concatenate([before, block])[-len(parts.calibrate) :]
+        return np.concatenate(given)
 
     def _probabilities(self, calibration: Calibration, raw: F64, which: I64, base: float) -> F64:
         p = calibration.calibrator(raw[which])

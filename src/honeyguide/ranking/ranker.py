@@ -16,6 +16,7 @@ from honeyguide.kernels.calibration import Calibrator, CalibratorArrays, calibra
 from honeyguide.kernels.linear import Design
 from honeyguide.kernels.trees import FusedTrees, fuse, score
 from honeyguide.ranking.calibrate import correct
+from honeyguide.ranking.external import Names
 from honeyguide.ranking.linear import LinearHead
 from honeyguide.ranking.models import HeadModel, Part
 from honeyguide.ranking.rows import HeadReport
@@ -120,6 +121,30 @@ class HeadsRanker:
     def features(self) -> tuple[str, ...]:
         """Names of the columns of features."""
         return self.columns
+
+    @property
+    def plain(self) -> bool:
+        """Whether `score` looks at features alone."""
+        return not self.parts and not len(self._maps.segments)
+
+    def bind(self, names: Names) -> None:
+        """Tell parts that ask by id how rows become ids."""
+        for part in self.parts:
+            if hasattr(part, "bind"):
+                part.bind(names)
+
+    @property
+    def lapsed(self) -> str:
+        """Why the newest answer has base rates in place of a head's scores, "" if it has none."""
+        return "; ".join(part.lapsed for part in self.parts if getattr(part, "lapsed", ""))
+
+    def lapses(self) -> dict[str, float]:
+        """Candidates that got a base rate in place of a score, by head and reason, since the process began."""
+        return {
+            f"{part.heads[0]}_{reason}": float(n)
+            for part in self.parts
+            for reason, n in getattr(part, "lapses", {}).items()
+        }
 
     @property
     def context_keys(self) -> tuple[str, ...]:
@@ -255,6 +280,16 @@ class HeadsRanker:
         if columns is not None:
             ranker.check(columns)
         return ranker
+
+    @staticmethod
+    def columns_of(folder: Path) -> tuple[str, ...]:
+        """The columns of features of a saved ranker. Raises BuildError if there is none."""
+        try:
+            return msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=_Manifest).features
+        except (OSError, msgspec.DecodeError) as error:
+            raise BuildError(
+                expected=f"a ranker in {folder.name}", got=str(error), do="Run `honeyguide build`."
+            ) from error
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -127,6 +127,12 @@ LABEL = Column("label", "float64", "1 if the outcome happened, 0 if not, null if
 GROUP_ID = Column(
     "group_id", "int64", "Rows of one question share it; a head that ranks compares only them.", nullable=True
 )
+KNOWN_SHARE = Column(
+    "known_share",
+    "float32",
+    "Probability that an outcome that comes at all would be known by now; 1 where it has had its time.",
+    unit="probability",
+)
 ORIGIN = Column(
     "origin",
     "string",
@@ -168,6 +174,12 @@ LIST_PROPENSITY = Column(
     unit="probability",
 )
 STAGE_US = Column("stage_us", "json", "Wall time of each stage.", unit="us")
+EXPLORATION = Column(
+    "exploration",
+    "json",
+    "The kind of exploration, and for each slot that shows another item than the best left the chance of that.",
+    nullable=True,
+)
 FALLBACK = Column("fallback", "string", "Why the answer is not the policy's own, if so.", nullable=True)
 
 # Decisions with propensities, for off-policy value
