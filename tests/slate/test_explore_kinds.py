@@ -107,7 +107,7 @@ def cases(draw: st.DrawFn) -> dict:
         "new_share": draw(st.sampled_from([0.0, 0.0, 0.2])), "new_below": 100,
         "temperature": draw(st.sampled_from([0.05, 0.5])), "gamma": draw(st.sampled_from([1.0, 30.0])),
         "alpha": 2.0, "scale": draw(st.sampled_from([0.5, 3.0])), "replicates": draw(st.sampled_from([2, 9])),
-        "posterior": draw(st.sampled_from(["bootstrap", "linear"])),
+        "posterior": draw(st.sampled_from(["bootstrap", "linear"])), "per": draw(st.sampled_from(["utility", "relevance"])),
         "floor_heads": draw(st.sampled_from([{}, {}, {"buy": 0.4}])),
     }  # fmt: skip
     explore["epsilon" if kind == "epsilon" else "share"] = share
@@ -132,7 +132,10 @@ def test_the_chances_of_every_slot_are_those_of_the_documents(case: dict) -> Non
     low, high = utility[by_worth[-1]], utility[by_worth[0]]
     relevance = {row: (utility[row] - low) / (high - low) for row in by_worth}
     order = spread_by_cap(by_worth, case["k"], case["explore"]["pool"], case["cap"], categories)
-    utility = {row: utility[better] for row, better in zip(order, by_worth, strict=True)}  # the worth of its place
+    worth = utility
+    if case["explore"]["per"] == "relevance" and case["explore"]["kind"] in ("plackett_luce", "squarecb"):
+        worth = relevance
+    utility = {row: worth[better] for row, better in zip(order, by_worth, strict=True)}  # of its place
     good = {int(row) for i, row in enumerate(rows) if not made.explore.floor_heads or scores[i, 1] >= 0.4}
     new = {row for row in range(N) if learnt.shown[row] < 100}
     _, _, deviation, _ = composer.explorer.arrays(rows, scores)

@@ -12,7 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from honeyguide import __version__
-from honeyguide.cli import bench, data, load, log, ope, quarantine, report, serving, simulate, training, workspace
+from honeyguide.cli import (
+    bench,
+    data,
+    load,
+    log,
+    ope,
+    quarantine,
+    report,
+    serving,
+    simulate,
+    skew,
+    training,
+    tune,
+    workspace,
+)
 from honeyguide.errors import HoneyguideError, RequestError
 
 __all__ = ["app", "main"]
@@ -28,7 +42,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 for commands in (
-    workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app, bench.app,
+    workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
+    bench.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

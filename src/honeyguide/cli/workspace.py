@@ -78,6 +78,9 @@ def build(
     engine: Annotated[
         Engine | None, typer.Option(help="Where tables are computed, if not as [engine] of honeyguide.toml says.")
     ] = None,
+    allow_skew: Annotated[
+        bool, typer.Option("--allow-skew", help="Build though features were served otherwise than learnt from.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Features, retrievers, ranker, indexes: a versioned build. A second run redoes only what changed."""
@@ -85,7 +88,9 @@ def build(
     from honeyguide.flows.build import build as run
 
     with render.progress(quiet=as_json) as progress:
-        report = run(folder, engine=None if engine is None else engine.value, progress=progress)
+        report = run(
+            folder, engine=None if engine is None else engine.value, progress=progress, allow_skew=allow_skew
+        )
     render.built(report, as_json=as_json)
 
 
@@ -164,13 +169,24 @@ def search(
     render.slate(found.answer, as_json=as_json)
 
 
-@app.command(epilog=examples("honeyguide explain shop", "honeyguide explain shop --json"))
-def explain(folder: Dir, as_json: Json = False) -> None:
-    """The pipeline per surface: sources, heads, policy, features."""
+@app.command(
+    epilog=examples(
+        "honeyguide explain shop", "honeyguide explain shop --json", "honeyguide explain shop --public > choices.md"
+    )
+)
+def explain(
+    folder: Dir,
+    public: Annotated[bool, typer.Option("--public", help="The main parameters in plain words, for people.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The pipeline per surface: sources, heads, utility, guardrails, diversity, exploration; features."""
     from honeyguide.flows import render
     from honeyguide.flows.operate import explain as run
+    from honeyguide.flows.operate import main_parameters
 
-    render.pipeline(run(folder), as_json=as_json)
+    if public:
+        return render.parameters(main_parameters(folder), as_json=as_json)
+    return render.pipeline(run(folder), as_json=as_json)
 
 
 @app.command(

@@ -95,6 +95,23 @@ class Api:
         """What the build in service is made of."""
         return _decoded(await self._send("GET", "/v1/pipeline"), dict)
 
+    async def trace(self, request: RecommendRequest) -> dict[str, Any]:
+        """The way of every candidate of a request that is made now."""
+        return await self._post("/v1/trace", request, dict)
+
+    async def trace_again(self, request_id: str) -> dict[str, Any]:
+        """The same of an answer that was logged."""
+        return _decoded(await self._send("GET", "/v1/trace", params={"request_id": request_id}), dict)
+
+    async def why(self, request_id: str, item_id: str) -> dict[str, Any]:
+        """Why the person of an answer saw an item."""
+        params = {"request_id": request_id, "item_id": item_id}
+        return _decoded(await self._send("GET", "/v1/why", params=params), dict)
+
+    async def models(self) -> dict[str, Any]:
+        """The registry of builds."""
+        return _decoded(await self._send("GET", "/v1/models"), dict)
+
     async def evaluation(self) -> dict[str, Any]:
         """The last evaluation."""
         return _decoded(await self._send("GET", "/v1/evaluation"), dict)

@@ -14,10 +14,12 @@ from honeyguide.console.evaluation import evaluation_page
 from honeyguide.console.frame import Site
 from honeyguide.console.home import home_page
 from honeyguide.console.item import Origin, item_page
+from honeyguide.console.models import models_page
 from honeyguide.console.pipeline import pipeline_page
 from honeyguide.console.render import render
 from honeyguide.console.reports import report_alone, reports_page
 from honeyguide.console.search import search_page
+from honeyguide.console.trace import Wanted, trace_page
 
 __all__ = ["add_pages"]
 
@@ -63,6 +65,16 @@ def add_pages(api: Api, title: str, people: tuple[str, ...]) -> None:
     @ui.page("/pipeline")
     async def pipeline() -> None:
         await pipeline_page(site)
+
+    @ui.page("/trace")
+    async def trace(
+        person: str = "", surface: str = "home", items: str = "", request_id: str = "", item: str = ""
+    ) -> None:
+        await trace_page(site, Wanted(person=person, surface=surface, items=items, request_id=request_id, item=item))
+
+    @ui.page("/models")
+    async def models() -> None:
+        await models_page(site)
 
     def lost(request: Request, error: Exception) -> Response:
         del request, error

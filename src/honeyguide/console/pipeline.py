@@ -32,6 +32,7 @@ class _Pipeline:
         self._pipeline: dict[str, Any] = {}
         self._surface = ""
         fragment("title.html", title="Pipeline", text="From a request to its slate, stage by stage.", hero=True)
+        fragment("subnav.html", here="pipeline")
         self._slot = ui.element("div").classes("stack")
 
     async def build(self) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
+from msgspec import structs
 
 from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
+from honeyguide.features.online import History
 from honeyguide.flows.arrivals import coded_context
 from honeyguide.flows.pipeline import NEW, ranker_matrix
+from honeyguide.flows.rank_input import of_request
+from honeyguide.flows.rights import likeness, lowered
+from honeyguide.kernels.hashing import hash64
 from honeyguide.retrieval.lexical import highlight
 from honeyguide.schema.wire import (
     Answer,
+    Exploration,
     FacetCount,
     Filters,
     RecommendRequest,
@@ -26,15 +32,19 @@ from honeyguide.schema.wire import (
 )
 from honeyguide.serving.deadline import Deadline
 from honeyguide.slate.compose import SlateResult
+from honeyguide.slate.moment import NO_MOMENT, Moment
 from honeyguide.understanding.query import correct
 
 if TYPE_CHECKING:
     from honeyguide.flows.live import Facts, Live, Surface
+    from honeyguide.ranking.ranker import HeadsRanker
 
 __all__ = ["Ask", "recommend", "search"]
 
 _logger = structlog.get_logger("honeyguide.answer")
 _NO_ROWS: I32 = np.zeros(0, np.int32)
+_NO_PAST = History(_NO_ROWS, np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int16),
+                   np.zeros(0, np.int64))  # fmt: skip
 _ALL = Filters()
 SEEN_LIMIT = 10_000
 """Newest events of a person that count as seen."""
@@ -59,6 +69,9 @@ class Ask:
     segment: int
     kind: str  # of the request: new, visit or return
     reasons: I32  # of the items, those that may be given as a reason: nobody wants more of what they disliked
+    less: I32 = field(default_factory=lambda: _NO_ROWS)  # items of whose kind the person wants less
+    moment: Moment = NO_MOMENT
+    values: F32 = field(default_factory=lambda: _NO_PAST.values)  # of the history's events; of seeds there are none
 
     def queries(self) -> Queries:
         """The request as a batch of one."""
@@ -82,42 +95,60 @@ def recommend(live: Live, request: RecommendRequest) -> Answer:
         pool = retrieve(live, surface, ask)
         deadline.check("retrieve")
         scores = rank(live, surface, ask, pool, deadline)
-        slate = compose(surface, ask, pool, scores)
+        slate = compose(surface, ask, *wanted(live, surface, ask, pool, scores))
         if not len(slate.rows) and len(ask.seen):
             fallback = "popular: nothing new is left"
             ask = replace(ask, seen=_NO_ROWS, exclude=ask.exclude[len(ask.seen) :])
             pool, scores = popular(live, surface, ask), None
-            slate = compose(surface, ask, pool, None)
+            slate = compose(surface, ask, *wanted(live, surface, ask, pool, None))
         deadline.check("slate")
     except RequestError:
         raise
     except Exception as error:  # noqa: BLE001 - the one place where a failing stage must not fail the answer
         fallback = _named(error)
         pool, scores = popular(live, surface, ask), None
-        slate = compose(surface, ask, pool, None)
+        slate = compose(surface, ask, *wanted(live, surface, ask, pool, None))
         deadline.note("fallback")
     if live.watch is not None and fallback is None:
         live.watch(surface, ask, pool, scores, slate)
+    if fallback is None and scores is not None:
+        if live.served is not None and request.log and live.served.wants(ask.request_id):
+            live.served.keep(live, ask, pool)
+        fallback = _lapsed(live)
     answer = present(live, ask, pool, scores, slate, fallback)
     deadline.note("present")
     answer.stage_us = deadline.stage_us
     return answer
 
 
+def _lapsed(live: Live) -> str | None:
+    """What a scorer from outside did not say; then the base rate of its head counted."""
+    ranker = live.pipeline.ranker
+    return f"base rate: {ranker.lapsed}" if ranker is not None and ranker.parts and ranker.lapsed else None
+
+
 def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
     """Ids to rows, and the history (or the seeds) that the question is made of."""
-    user = live.users.row(request.user_id) if request.user_id is not None else -1
-    now = live.now_us()
-    past = live.online.history(user, SEEN_LIMIT, now)
+    now, less = live.now_us(), _NO_ROWS
+    if request.profiling and request.user_id is not None:
+        person = request.user_id
+        user = live.users.row(person)
+        past = live.online.history(user, SEEN_LIMIT, now)
+        if live.wishes:
+            request = structs.replace(request, filters=live.wishes.barring(person, request.filters))
+            rows = live.catalog.items.rows(live.wishes.less(person))
+            less = rows[rows >= 0]
+    else:
+        user, past = -1, _NO_PAST
     if surface.config.kind == "home":
         newest = slice(max(len(past.items) - surface.config.history, 0), None)
         items, weights, at = past.items[newest], past.weights[newest], past.at[newest]
-        seeds = _NO_ROWS
-        blamed = past.values[newest] <= live.blamed_up_to[past.actions[newest]]
+        seeds, values = _NO_ROWS, past.values[newest]
+        blamed = values <= live.blamed_up_to[past.actions[newest]]
         reasons = items[~blamed]
     else:
         seeds = reasons = _seeds(live, request, surface.config.kind)
-        items, weights = seeds, np.ones(len(seeds), np.float32)
+        items, weights, values = seeds, np.ones(len(seeds), np.float32), _NO_PAST.values
         at = np.full(len(seeds), now - 1, np.int64)
     seen = past.items[live.had[past.actions]] if surface.slate.rules.hide_seen else _NO_ROWS
     # Sources are told what the filters bar, so that a narrow filter is answered from the whole catalog.
@@ -129,7 +160,9 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
     kind = next((r.name for r in regimes if age_hours <= r.within_hours), regimes[-1].name) if len(at) else NEW
     return Ask(
         request, request.request_id or time_key(), user, now, items, weights, at, seen, exclude,
-        live.segment(user, request.context), kind, reasons,
+        live.segment(user, request.context), kind, reasons, less,
+        live.moment(surface, request.user_id if request.profiling else None, now, past, items, weights),
+        values,
     )  # fmt: skip
 
 
@@ -153,9 +186,26 @@ def retrieve(live: Live, surface: Surface, ask: Ask) -> Pool:
     """Candidates of all sources; for seeds that no event speaks for yet, items with like texts."""
     pool = surface.blend.pool(ask.queries(), surface.config.candidates)
     if surface.config.kind == "home" or not _only_popular(pool):
-        return pool
+        return _with_newcomers(pool, surface, ask)
     like = live.lexical.like(live.item(int(ask.items[-1])), surface.config.candidates)
     return Pool(like.items, like.scores, like.scores[:, :, None], ("text",))
+
+
+def _with_newcomers(pool: Pool, surface: Surface, ask: Ask) -> Pool:
+    """The pool and a few items that hardly anybody was shown, by turns, where exploration has slots for them."""
+    most = surface.slate.explore.new_candidates
+    if not most or not len(surface.newcomers):
+        return pool
+    start = hash64(ask.request_id, "newcomers") % len(surface.newcomers)
+    turn = np.roll(surface.newcomers, -start)[: most + len(ask.exclude)]
+    fresh = turn[~np.isin(turn, pool.items[0]) & ~np.isin(turn, ask.exclude)][:most]
+    n = len(fresh)
+    return Pool(
+        np.concatenate([pool.items, fresh[None]], axis=1),
+        np.concatenate([pool.blend, np.zeros((1, n), np.float32)], axis=1),
+        np.concatenate([pool.source_scores, np.full((1, n, len(pool.sources)), np.nan, np.float32)], axis=1),
+        pool.sources,
+    )
 
 
 def _only_popular(pool: Pool) -> bool:
@@ -165,17 +215,37 @@ def _only_popular(pool: Pool) -> bool:
 
 def rank(live: Live, surface: Surface, ask: Ask, pool: Pool, deadline: Deadline) -> F64:
     """The heads' scores of every candidate (n, heads)."""
-    ranker, utility = live.pipeline.ranker, surface.slate.utility
+    ranker, slate = live.pipeline.ranker, surface.slate
     items = pool.items[0]
-    if ranker is None or not (utility.weights or utility.rank_weights):
+    if ranker is None or not (slate.heads or slate.explore.reads_heads):
         return np.full((len(items), len(live.pipeline.heads)), np.nan)
-    keys = live.online.features.context_keys
-    context = coded_context(keys, ask.request.surface, ask.request.context) if keys else None
-    features = live.online.read(ask.user, items, ask.now_us, ask.items, ask.weights, ask.at, context=context)
+    matrix = ranked_by(live, ask, pool)
     deadline.check("features")
-    scores = ranker.score(ranker_matrix(features, pool, live.pipeline.blend.asked))
+    given = matrix if ranker.plain else of_request(ask, pool, matrix, ranker_context(ranker, ask))
+    scores = ranker.score(given)
     deadline.check("rank")
     return scores
+
+
+def ranker_context(ranker: HeadsRanker, ask: Ask) -> dict[str, int]:
+    """The facts of a request that the ranker looks at beyond features."""
+    return coded_context(ranker.context_keys, ask.request.surface, ask.request.context) if ranker.context_keys else {}
+
+
+def ranked_by(live: Live, ask: Ask, pool: Pool) -> F32:
+    """The ranker's columns of every candidate (n, columns)."""
+    keys = live.online.features.context_keys
+    context = coded_context(keys, ask.request.surface, ask.request.context) if keys else None
+    features = live.online.read(ask.user, pool.items[0], ask.now_us, ask.items, ask.weights, ask.at, context=context)
+    return ranker_matrix(features, pool, live.pipeline.blend.asked)
+
+
+def wanted(live: Live, surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> tuple[Pool, F64 | None]:
+    """The same candidates; what a person wants less of is scored lower."""
+    if not len(ask.less):
+        return pool, scores
+    fall = live.config.rights.strength * likeness(live.catalog, live.vectors, pool.items[0], ask.less)
+    return lowered(pool, scores, live.pipeline.heads, surface.slate.utility, fall)
 
 
 def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> SlateResult:
@@ -191,6 +261,7 @@ def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> Slate
         request_id=ask.request_id,
         seen=ask.seen,
         filters=ask.request.filters,
+        moment=ask.moment,
     )
 
 
@@ -244,7 +315,15 @@ def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateRe
     return Answer(
         ask.request_id, ask.request.surface, live.policy_version, live.build_id, shown,
         list_propensity=slate.list_propensity, fallback=fallback, dropped=slate.dropped,
+        exploration=_exploration(slate),
     )  # fmt: skip
+
+
+def _exploration(slate: SlateResult) -> Exploration | None:
+    if not slate.exploration:
+        return None
+    slots = np.flatnonzero(slate.explored).tolist()
+    return Exploration(slate.exploration, {str(slot + 1): round(float(slate.aside[slot]), 6) for slot in slots})
 
 
 def _because(live: Live, ask: Ask, rows: I32) -> list[int]:
@@ -300,6 +379,8 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
     deadline = Deadline(SEARCH_DEADLINE_MS)
     corrected: str | None = None
     _check_ranges(live, request)
+    if request.profiling and request.user_id is not None and live.wishes:
+        request = structs.replace(request, filters=live.wishes.barring(request.user_id, request.filters))
     hits = live.text.search(request.query, request.k, offset=request.offset, filters=request.filters, facets=True)
     deadline.note("retrieve")
     suggestion = correct(request.query, live.words) if len(request.query) <= 200 else None

@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +33,30 @@ from honeyguide.engines.tasks.steps import (
     fingerprint,
     only_process,
 )
-from honeyguide.errors import BuildError
 from honeyguide.evaluation.split import global_split
 from honeyguide.features.defaults import default_features, value_bounds
 from honeyguide.features.definition import FeatureSet
 from honeyguide.features.online import OnlineState
 from honeyguide.features.values import feature_values
+from honeyguide.flows import registry
 from honeyguide.flows.aggregates import Aggregates
 from honeyguide.flows.card import describe, write_card
 from honeyguide.flows.check import said
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
 from honeyguide.flows.data import Dataset, load
+from honeyguide.flows.drift import taken, write_reference
+from honeyguide.flows.exploring import learn as exploring
 from honeyguide.flows.fit import Fitted, Learner, content
+from honeyguide.flows.guardrails import said as said_of_guardrails
+from honeyguide.flows.guardrails import today
 from honeyguide.flows.keeping.compact import compact
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.long_term import arms_of
+from honeyguide.flows.long_term import said as said_of_long_term
 from honeyguide.flows.pipeline import serviceable
+from honeyguide.flows.render_ranking import contest_sentences
 from honeyguide.flows.showings import load_shown
+from honeyguide.flows.skew import check_skew, require_no_skew
 from honeyguide.intake.evidence import evidence
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import FEATURE_VALUES, QUARANTINE
@@ -57,7 +65,9 @@ from honeyguide.slate.utility import UtilityWeights
 __all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
 
 KEPT_BUILDS = 5
-"""Artifacts of older builds are swept."""
+"""Older builds without a role are retired, and their artifacts swept."""
+_OF_OPERATION = {"shadow", "canary", "retrain"}
+"""Sections that say what becomes of builds, and are no part of any."""
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -79,6 +89,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     steps: list[dict[str, Any]]
     decisions: list[str]
     seconds: float
+    guarded: dict[str, dict[str, Any]] = {}  # by surface: its guardrails, their prices and what they cost
+    parent: str = ""  # the build that was in service when this one was made
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Prepared:
     @property
     def head_names(self) -> frozenset[str]:
         """Every head that the configuration names."""
-        return frozenset(head.name for head in self.config.heads)
+        return self.config.head_names
 
 
 @contextmanager
@@ -124,18 +136,22 @@ def prepare(
         features = features_of(config, data)
         shown = load_shown(
             tables, data.events, data.shown, data.interactions, data.users,
-            data.catalog.items, config.heads, config.training, features.context_keys,
+            data.catalog.items, config.heads, config.training,
+            tuple(dict.fromkeys([*features.context_keys, *config.ranker.context])), seeds=bool(config.ranker.context),
         )  # fmt: skip
+        arms = arms_of(tables, data.shown, data.users) if config.long_term else None
         progress("tables", 1, 1)
     for surface in config.surfaces.values():
         # A utility that names an unknown head is refused before anything is learnt.
-        UtilityWeights.of(surface.slate.utility, {head.name: head.calibrated for head in config.heads})
+        UtilityWeights.of(surface.slate.utility, config.calibrated)
+    exploring.check_names(config)
     steps = Steps(layout.artifacts, lambda name, result: progress(name, int(result is not None), 1))
     learner = Learner(
         steps, config, data.catalog, data.segments, features,
         catalog_key=data.catalog_key, users=data.users, shown=shown,
         # With an engine of its own this function closes it: then features are computed here.
         aggregates=Aggregates(engine, data, features) if engine is not None and engine.remote else None,
+        today=today(layout, config), arms=arms,
     )  # fmt: skip
     return Prepared(layout, config, data, features, steps, learner)
 
@@ -162,10 +178,15 @@ def label_cut(events: Interactions) -> int:
     return global_split(events, (0.8, 0.1, 0.1)).test_at
 
 
-def build(folder: Path | str, *, engine: EngineName | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def build(
+    folder: Path | str, *, engine: EngineName | None = None, progress: Progress | None = None, serve: bool = True,
+    allow_skew: bool = False,
+) -> dict[str, Any]:
     """Make a build and put it in service; returns the report of `honeyguide build`.
 
-    engine: where tables are computed, if not as `[engine]` says. It changes no artifact.
+    engine: where tables are computed, if not as `[engine]` says. It changes no artifact. serve: False only makes it;
+    whoever asks decides (`flows.registry.promote`). allow_skew: build though what was served differs from what heads
+    learn from; else a BuildError, see `flows.skew`.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
@@ -178,6 +199,7 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
     ):
         prepared = prepare(layout, tell, config, engine=tables)
         data, learner, steps = prepared.data, prepared.learner, prepared.steps
+        skewed = _skew(prepared, allow=allow_skew)
         events = data.interactions
         cut = label_cut(events)
         fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
@@ -187,20 +209,41 @@ def build(folder: Path | str, *, engine: EngineName | None = None, progress: Pro
         folders["online"] = _online(prepared).folder
         folders["feature_values"] = _feature_values(prepared, tables).folder
         folders["text"] = _text(prepared).folder
+        folders["wishes"] = _wishes(prepared).folder
+        folders["reference"] = _reference(prepared, fitted, cut).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
+        experience = exploring.learn_step(
+            steps, config, fitted.pipeline, data.users, learner.shown, folders, {"data": data.fingerprint}
+        )
+        if experience is not None:
+            folders["experience"] = experience.folder
         folders["card"] = _card(prepared, fitted, tables).folder
-        manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started)
+        manifest = _manifest(prepared, fitted, folders, time.perf_counter() - started, skewed)
         same = _same_as_current(layout, manifest)
         if same is not None:
             manifest.build_id = same
         else:
             path = layout.builds / f"{manifest.build_id}.json"
             atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest)))
-            atomic_write(layout.current, manifest.build_id.encode())
+            if serve or not layout.current.exists():
+                registry.put_in_service(layout, manifest.build_id, "built")
+            else:
+                registry.note(layout, manifest.build_id, "built", "made beside the one in service")
         _sweep(layout, steps)
     from honeyguide.flows.reports.queries import refresh
 
     return {**_report(manifest), "report": refresh(layout, tell)}
+
+
+def _skew(prepared: Prepared, *, allow: bool) -> list[str]:
+    """What there is to say of features served otherwise than learnt from; a BuildError if that forbids a build."""
+    config, layout = prepared.config, prepared.layout
+    if config.skew.on_build == "off" or not layout.served.exists() or not layout.current.exists():
+        return []
+    found = check_skew(layout, config, prepared.data, prepared.features, layout.current_build())
+    if not allow:
+        require_no_skew(found)
+    return [f"skew: {found['reason']}"] if found["rows"] else []
 
 
 def _evidence(prepared: Prepared, engine: TablesEngine) -> StepResult:
@@ -271,6 +314,31 @@ def _text(prepared: Prepared) -> StepResult:
     return prepared.steps.run("text", {"data": data.fingerprint}, make)
 
 
+def _reference(prepared: Prepared, fitted: Fitted, cut: int) -> StepResult:
+    """What features look like at present, against which `honeyguide retrain` measures drift."""
+    data, features, home = prepared.data, prepared.features, prepared.config.surface("home")
+    events = data.interactions
+
+    def make(folder: Path) -> None:
+        which = np.flatnonzero((events.at >= cut) & (events.weight > 0))
+        seed = prepared.config.seed
+        matrix = taken(features, fitted.pipeline.catalog, events, which, history=home.history, seed=seed)
+        write_reference(folder, features, matrix)
+
+    inputs = {"events": content(events), "features": features.fingerprint, "data": data.fingerprint, "cut": cut}
+    return prepared.steps.run("reference", inputs, make)
+
+
+def _wishes(prepared: Prepared) -> StepResult:
+    """What people said of themselves, which answers honour whatever they learnt."""
+    data = prepared.data
+
+    def make(folder: Path) -> None:
+        data.wishes.save(folder)
+
+    return prepared.steps.run("wishes", {"data": data.fingerprint, "rights": prepared.config.rights.model_dump()}, make)
+
+
 def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
     vectors = fitted.pipeline.vectors
     inputs = {
@@ -310,19 +378,25 @@ def _card(prepared: Prepared, fitted: Fitted, engine: TablesEngine) -> StepResul
     return prepared.steps.run("card", inputs, make)
 
 
-def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float) -> Manifest:
+def _manifest(
+    prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], seconds: float, skewed: Sequence[str] = ()
+) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
-    decisions = [*_ranker_sentences(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
+    decisions = [*skewed, *_ranker_sentences(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
     for name, surface in config.surfaces.items():
         _, notes = serviceable(surface, fitted.pipeline.heads, bool(fitted.pipeline.ranks), prepared.head_names)
         decisions += [f"{name}: {note}" for note in notes]
+    decisions += said_of_long_term(long_term_of(folders["ranker"]))
+    for name, solved in fitted.guarded.items():
+        decisions += said_of_guardrails(name, solved)
+    decisions += exploring.sentences(config, fitted.pipeline, folders.get("experience"))
     body = Manifest(
         build_id="",
         made_at=now.isoformat(timespec="seconds"),
         package=__version__,
         code=code_fingerprint(),
-        config=config.model_dump(mode="json", exclude_unset=True),
+        config=config.model_dump(mode="json", exclude_unset=True, exclude=_OF_OPERATION),
         features=prepared.features.to_config(),
         data={
             "fingerprint": data.fingerprint,
@@ -349,10 +423,18 @@ def _manifest(prepared: Prepared, fitted: Fitted, folders: Mapping[str, Path], s
         ],
         decisions=decisions,
         seconds=round(seconds, 2),
+        guarded=fitted.guarded,
+        parent=prepared.layout.current.read_text().strip() if prepared.layout.current.exists() else "",
     )  # fmt: skip
     # To the millisecond, so that ids sort by time.
     body.build_id = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{fingerprint(body.folders)[:8]}"
     return body
+
+
+def long_term_of(ranker: Path) -> list[dict[str, Any]]:
+    """What the folder of a ranker tells of its heads for long-term value."""
+    path = ranker / "long_term.json"
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def _iso(at_us: int) -> str:
@@ -360,7 +442,8 @@ def _iso(at_us: int) -> str:
 
 
 def _ranker_sentences(fitted: Fitted) -> list[str]:
-    return [
+    models = [line for report in fitted.reports for line in contest_sentences(report)]
+    return models + [
         f"heads that rank, for a {kind} request: {'in service' if one.on else 'off'}; {one.reason} (nDCG@10, held out)"
         for kind, one in fitted.decisions.items()
     ]
@@ -394,20 +477,17 @@ def _same_as_current(layout: Layout, made: Manifest) -> str | None:
     current = layout.current_build()
     then = json.loads(layout.manifest(current).read_text())
     now = msgspec.to_builtins(made)
-    told = ("folders", "config", "features", "log_offset", "blend", "ranks", "package")
+    told = ("folders", "config", "features", "log_offset", "blend", "ranks", "guarded", "package")
     return current if all(then.get(key) == now[key] for key in told) else None
 
 
 def _sweep(layout: Layout, steps: Steps) -> None:
     """Keep what the newest builds name and what this run made or used; drop the rest."""
     keep = {step.folder for step in steps.results}
-    builds = layout.build_ids()
-    for build_id in {*builds[-KEPT_BUILDS:], layout.current_build()}:
+    registry.overtaken(layout, KEPT_BUILDS)
+    for build_id in layout.build_ids():
         manifest = json.loads(layout.manifest(build_id).read_text())
         keep |= {layout.root / step["folder"] for step in manifest["steps"]}
-    for build_id in builds[:-KEPT_BUILDS]:
-        if build_id != layout.current_build():
-            layout.manifest(build_id).unlink()
     steps.sweep(keep)
     shutil.rmtree(layout.scratch, ignore_errors=True)
 
@@ -418,7 +498,8 @@ def _report(manifest: Manifest) -> dict[str, Any]:
         gives = (
             "off: " + report["reason"] if not report["on"] else "probability" if report["calibrated"] else "rank only"
         )
-        heads.append({"name": report["name"], "gives": gives, **report["metrics"]})
+        told = {key: report[key] for key in ("model", "calibrator", "fit_rows", "refit_rows", "contest", "segments")}
+        heads.append({"name": report["name"], "gives": gives, **told, **report["metrics"]})
     return {
         "build_id": manifest.build_id,
         "seconds": manifest.seconds,
@@ -431,22 +512,4 @@ def _report(manifest: Manifest) -> dict[str, Any]:
 
 def rollback(folder: Path | str, build_id: str | None = None) -> dict[str, str]:
     """Put an earlier build (default: the one before) in service. Its artifacts must be there still."""
-    layout = Layout.open(folder)
-    was = layout.current_build()
-    if build_id is None:
-        earlier = [known for known in layout.build_ids() if known < was]
-        if not earlier:
-            raise BuildError(
-                expected="a build before the one in service",
-                got=f"only {was}",
-                do="Name the build: `honeyguide rollback DIR BUILD`.",
-            )
-        build_id = earlier[-1]
-    manifest = json.loads(layout.manifest(build_id).read_text())
-    gone = [name for name, place in manifest["folders"].items() if not (layout.root / place).exists()]
-    if gone:
-        raise BuildError(
-            expected=f"the artifacts of {build_id}", got=f"no {', '.join(gone)} any more", do="Run `honeyguide build`."
-        )
-    atomic_write(layout.current, build_id.encode())
-    return {"build_id": build_id, "was": was}
+    return registry.rollback(Layout.open(folder), build_id)

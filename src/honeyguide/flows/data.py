@@ -20,11 +20,12 @@ from honeyguide.errors import DataError
 from honeyguide.features.definition import FeatureSet
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.rights import Wishes, read_resets, selves, told_wishes
 from honeyguide.flows.tables import PLACE, events_of, first_seen, in_schema, ordered
 from honeyguide.intake.catalog import bare_items, catalog_view, put_items
 from honeyguide.intake.events import from_log, impressions_from_log, interactions
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, USERS, Table
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, RESETS, USERS, Table
 from honeyguide.schema.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Dataset:
     shown_key: str  # hash of the content of Impressions, "" if there are none
     versions: dict[str, str]  # table -> id of its version
     logs: dict[str, int]  # log -> offset up to which it is in the data
+    wishes: Wishes  # what people said of themselves
     folded: int  # records of the log that were folded in, and are in no version yet
 
     @property
@@ -207,7 +209,9 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     tables = Snapshots(layout.tables)
     since: dict[str, list[bytes]] = {"event": [], "item": []}
     with layout.compacting(shared=True):
-        found = {name: tables.find(name) for name in (EVENTS.name, ITEMS.name, USERS.name, IMPRESSIONS.name)}
+        found = {
+            name: tables.find(name) for name in (EVENTS.name, ITEMS.name, USERS.name, RESETS.name, IMPRESSIONS.name)
+        }
         current = {name: version for name, version in found.items() if version is not None}
         logs = dict(current[EVENTS.name].logs) if EVENTS.name in current else {}
         if log is not None:
@@ -227,16 +231,20 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
         )
     strange = engine.arrow(first_seen(log_of_events, c.ITEM_ID, engine.table(items.select([c.ITEM_ID]))))
     items = pa.concat_tables([items, bare_items(strange, items[c.ITEM_ID])])
+    resets = read_resets(tables, current[RESETS.name].id) if RESETS.name in current else {}
+    log_of_events = selves(engine, log_of_events, resets, "resets")
     newcomers = engine.arrow(first_seen(log_of_events, c.USER_ID, engine.table(users.select([c.USER_ID]))))
     people = Vocabulary([*users[c.USER_ID].to_pylist(), *newcomers[c.USER_ID].to_pylist()])
     catalog = catalog_view(items)
     shown = current.pop(IMPRESSIONS.name, None)
+    lists = in_schema(engine.parquet(shown.paths, IMPRESSIONS.name), IMPRESSIONS) if shown and shown.rows else None
     context = FeatureSet.from_config(config.features).context_keys if config.features else ()
+    context = tuple(dict.fromkeys([*context, *config.ranker.context]))
     columns = [*_NEEDED, c.SURFACE, c.QUERY, c.CONTEXT] if context else list(_NEEDED)
     rows = engine.arrow(ordered(log_of_events).select(*columns))
     return Dataset(
         events=log_of_events,
-        shown=in_schema(engine.parquet(shown.paths, IMPRESSIONS.name), IMPRESSIONS) if shown and shown.rows else None,
+        shown=None if lists is None else selves(engine, lists, resets, "resets_of_lists"),
         interactions=interactions(rows, people, catalog.items, config.actions, context),
         catalog=catalog,
         items=items,
@@ -246,5 +254,6 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
         shown_key=shown.sha256 if shown and shown.rows else "",
         versions={name: version.id for name, version in found.items() if version is not None},
         logs=logs,
+        wishes=told_wishes(engine, log_of_events, config.rights, resets),
         folded=sum(map(len, since.values())),
     )

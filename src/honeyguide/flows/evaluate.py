@@ -36,7 +36,7 @@ from honeyguide.retrieval.popular import Popular, PopularConfig
 from honeyguide.retrieval.tune import pick, quality
 from honeyguide.schema import columns as c
 
-__all__ = ["BASELINES", "METRICS", "evaluate"]
+__all__ = ["BASELINES", "METRICS", "at_cut", "evaluate", "sampled"]
 
 METRICS: tuple[Metric | ListMetric, ...] = (
     nDCG(10), Recall(20), HitRate(10), Coverage(20), Novelty(20), Diversity(20),
@@ -112,8 +112,8 @@ def _global(prepared: Prepared) -> _Case:
     events = prepared.data.interactions
     cuts = global_split(events)
     train = events.before(cuts.test_at)
-    trial = _at_cut(prepared, events, cuts.test_at)
-    validation = _at_cut(prepared, train, cuts.valid_at)
+    trial = at_cut(prepared, events, cuts.test_at)
+    validation = at_cut(prepared, train, cuts.valid_at)
     asked = np.flatnonzero((train.at >= cuts.valid_at) & (train.weight > 0))
     return trial, train, validation, events.before(cuts.valid_at), asked
 
@@ -139,7 +139,7 @@ def _had(prepared: Prepared, events: Interactions) -> BoolArray:
     return prepared.config.had_by_code(events.actions)
 
 
-def _at_cut(prepared: Prepared, events: Interactions, cut_at: int) -> Trial:
+def at_cut(prepared: Prepared, events: Interactions, cut_at: int) -> Trial:
     """What people will have had after a cut. Histories hold all that they did, also what is not having had."""
     had = _had(prepared, events)
     trial = global_trial(events.take(had[events.action]), cut_at)
@@ -160,7 +160,8 @@ def _with_histories(prepared: Prepared, events: Interactions, trial: Trial, mome
     return replace(trial, queries=queries)
 
 
-def _sample(trial: Trial, seed: int) -> Trial:
+def sampled(trial: Trial, seed: int) -> Trial:
+    """At most `MOST_PEOPLE` of the people, drawn evenly."""
     if len(trial) <= MOST_PEOPLE:
         return trial
     which = np.sort(np.random.default_rng(seed).choice(len(trial), MOST_PEOPLE, replace=False))
@@ -174,7 +175,7 @@ def _judge(
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     if not len(trial) or not len(validation):
         return [], [f"{trial.protocol}: nobody can be asked; the log holds too few people with something new later."]
-    whole, trial = len(trial), _sample(trial, prepared.config.seed)
+    whole, trial = len(trial), sampled(trial, prepared.config.seed)
     inputs = {
         "train": content(train), "before": content(before), "trial": fingerprint(trial.user.tolist()),
         "relevant": fingerprint(trial.relevant.values.tolist()), "protocol": trial.protocol,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,20 +20,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from honeyguide.contracts import F32, F64, RETRACT, CatalogView, EventLog, LogRecord, Pool
+from honeyguide.contracts import F32, F64, I32, RETRACT, CatalogView, EventLog, LogRecord, Pool
 from honeyguide.engines.search.tantivy_index import TantivyIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
 from honeyguide.errors import BuildError
 from honeyguide.features.definition import FeatureSet
-from honeyguide.features.online import OnlineState
+from honeyguide.features.online import History, OnlineState
 from honeyguide.flows.arrivals import Arrived, id_codes, moment_context
-from honeyguide.flows.build import Manifest
+from honeyguide.flows.build import Manifest, long_term_of
 from honeyguide.flows.config import SurfaceConfig, WorkspaceConfig
 from honeyguide.flows.data import Segments, typed
+from honeyguide.flows.exploring.stops import stopped, without_stopped
+from honeyguide.flows.guardrails import prices_of
+from honeyguide.flows.guardrails import said as said_of_guardrails
 from honeyguide.flows.layout import Layout
-from honeyguide.flows.pipeline import Composers, Pipeline, load_blend, load_sources, ranker_columns, serviceable
+from honeyguide.flows.pipeline import (
+    Composers,
+    Pipeline,
+    explorable,
+    load_blend,
+    load_sources,
+    ranker_columns,
+    serviceable,
+)
 from honeyguide.flows.rankers import load_ranker
+from honeyguide.flows.rights import Wishes, former, read_resets
+from honeyguide.flows.showed import Showed, days_of
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.intake.values import objects
 from honeyguide.kernels.codes import code64
@@ -43,11 +56,16 @@ from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, ITEMS
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.schema.wire import EventIn, Item
-from honeyguide.serving.record import ERASE, EVENT, ITEM, EventRow, decode_events
+from honeyguide.serving.record import ERASE, EVENT, ITEM, RESET, EventRow, decode_events, decode_reset
+from honeyguide.slate.bandit import Experience
 from honeyguide.slate.compose import Composer, SlateConfig, SlateResult
+from honeyguide.slate.moment import Moment
 from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
 from honeyguide.understanding.suggest import Suggester
+
+if TYPE_CHECKING:
+    from honeyguide.flows.skew import Served
 
 __all__ = ["Facts", "Live", "Own", "Surface", "Watch", "load_manifest"]
 
@@ -81,6 +99,7 @@ class Surface:
     slate: SlateConfig
     composers: Composers
     popular: Composer  # the fallback: the same rules, the order of popularity, nothing else
+    newcomers: I32  # rows of items that hardly anybody was shown, of which some join the candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +141,10 @@ class Live:
         # A build is served as it was configured: what is changed in honeyguide.toml counts from the next build on.
         built = WorkspaceConfig.of_build(manifest.config)
         self.config = built if config is None else config(built)
+        self.stopped: dict[str, str] = stopped(layout, built, self.config)
+        self.config = without_stopped(self.config, self.stopped)
         self.watch: Watch | None = None
+        self.served: Served | None = None  # keeps a share of the requests with their features
         self.build_id = manifest.build_id
         self.policy_version = self.config.policy_version(self.build_id)
         folders = {name: layout.root / place for name, place in manifest.folders.items()}
@@ -136,6 +158,7 @@ class Live:
         learnt = np.asarray(np.load(vectors, mmap_mode="r")) if vectors.exists() else None
         catalog = replace(catalog_view(self.items_table), vectors=learnt)
         self.users = Vocabulary.load(folders["catalog"] / "users.json")
+        self.wishes = Wishes.load(folders.get("wishes"), self.config.rights)
         self.segments = _load_segments(folders["catalog"])
         features = FeatureSet.from_config(manifest.features)
         sources = {source.name: source for source in load_sources(self.config.sources, folders)}
@@ -150,7 +173,10 @@ class Live:
             ranker=load_ranker(folders["ranker"], ranker_columns(features, blend.asked)) if on else None,
             vectors=learnt,
             ranks=frozenset(kind for kind, one in manifest.ranks.items() if one["on"]),
+            experience=Experience.load(folders["experience"]) if "experience" in folders else None,
         )
+        if self.pipeline.ranker is not None:
+            self.pipeline.ranker.bind(lambda: (self.users.ids, self.catalog.items.ids))
         # A plain array: every index into a memory map makes a new map object.
         self.vectors: F32 = np.zeros((0, 0), np.float32) if self.pipeline.vectors is None else self.pipeline.vectors
         self.online = OnlineState.open(folders["online"], catalog)
@@ -166,7 +192,11 @@ class Live:
                 self.blamed_up_to[self._actions[head.action]] = head.max_value
         self.had = self.config.had_by_code(self.online.actions)
         self.applied = manifest.log_offset
+        self.showed: Showed | None = None
         self._use_catalog(catalog)
+        days = max(days_of(surface.slate) for surface in self.surfaces.values())
+        if days:
+            self.showed = Showed(layout, days, self.now_us(), catalog.items)
         with layout.compacting(shared=True):
             self._take_tables()
             self.catch_up()
@@ -188,6 +218,8 @@ class Live:
         own: batches that this process wrote and has at hand, in the order of their offsets; they are not read again.
         Raises TrimmedError if something of it is in the tables by now: then load the build anew.
         """
+        if self.showed is not None:
+            self.showed.catch_up()
         if self.log is None or self.log.head() <= self.applied:
             return
         mine: list[Own] = []
@@ -208,10 +240,13 @@ class Live:
             for _, record in page:
                 kinds.setdefault(record.kind, []).append(record.payload)
             self._apply_items(kinds.get(ITEM, []))
+            self._apply_resets([decode_reset(payload) for payload in kinds.get(RESET, [])])
             self._apply_events(kinds.get(EVENT, []))
             if ERASE in kinds:
                 gone = [payload.decode() for payload in kinds[ERASE]]
-                for user_id in Snapshots(self.layout.tables).forgotten.hashed(self.users.ids, gone):
+                for user_id in Snapshots(self.layout.tables).forgotten.hashed(
+                    [*self.users.ids, *self.wishes.said.resets, *self._people_shown()], gone
+                ):
                     self.erase(user_id)
             self.applied = page[-1][0]
 
@@ -222,14 +257,37 @@ class Live:
 
     def erase(self, user_id: str) -> int:
         """Drop what this process knows of a person: events, row, segment; returns how many events went."""
-        row = self.users.forget(user_id)
-        if row < 0:
+        names = [user_id, *(former(user_id, n) for n in range(len(self.wishes.said.resets.get(user_id, ()))))]
+        self.wishes.erase(user_id)
+        if self.showed is not None:
+            self.showed.erase(user_id)
+        rows = [row for row in map(self.users.forget, names) if row >= 0]
+        if not rows:
             return 0
-        if row < len(self.segments.of_user):
-            self.segments.of_user[row] = -1
-        gone = self.online.erase(row)
+        gone = 0
+        for row in rows:
+            if row < len(self.segments.of_user):
+                self.segments.of_user[row] = -1
+            gone += self.online.erase(row)
         self.description = self.describe()
         return gone
+
+    def _apply_resets(self, rows: list[dict[str, Any]]) -> None:
+        """People begin anew: what is known of them stays with a former self, whom nobody asks for."""
+        for one in rows:
+            self._begin_anew(one[c.USER_ID], one[c.HAPPENED_AT])
+
+    def _begin_anew(self, user_id: str, at_us: int) -> None:
+        number = self.wishes.begin_anew(user_id, at_us)
+        if number < 0:
+            return
+        old = self.users.rename(user_id, former(user_id, number))
+        new, of_user = self.users.add(user_id), self.segments.of_user
+        if 0 <= old < len(of_user):  # what the person told of themselves is no history
+            wider = np.full(max(len(of_user), new + 1), -1, np.int32)
+            wider[: len(of_user)] = of_user
+            wider[new] = of_user[old]
+            self.segments = replace(self.segments, of_user=wider)
 
     def _take_tables(self) -> None:
         """Apply what the tables got since the build: from the log, or loaded from files."""
@@ -241,6 +299,9 @@ class Live:
         columns = [c.USER_ID, c.ITEM_ID, c.ACTION, c.HAPPENED_AT, c.VALUE, c.EVENT_ID, c.CORRECTS]
         if self.online.features.context_keys:
             columns += [c.SURFACE, c.QUERY, c.CONTEXT]
+        for user_id, ats in read_resets(tables).items():
+            for at in ats:
+                self._begin_anew(user_id, at)
         for rows in tables.since(EVENTS.name, versions[EVENTS.name], c.EVENT_ID, columns=columns):
             told = [rows[column].to_pylist() if column in rows.column_names else None for column in columns]
             ats = rows[c.HAPPENED_AT].cast("int64").to_pylist()
@@ -263,7 +324,11 @@ class Live:
         if not rows:
             return
         item = self.catalog.items.rows([row.item_id for row in rows])
-        user = self.users.add_many([row.user_id for row in rows])
+        people = [row.user_id for row in rows]
+        if self.wishes.said.resets:
+            people = [self.wishes.self_at(one, when) for one, when in zip(people, ats, strict=True)]
+        user = self.users.add_many(people)
+        self.wishes.apply(rows, ats, ids)
         code, strength = self._actions.get, self.config.actions.get
         action = np.array([code(row.action, -1) for row in rows], np.int16)
         weight = np.array([strength(row.action, 0.0) for row in rows], np.float32)
@@ -316,12 +381,14 @@ class Live:
 
     def _use_catalog(self, catalog: CatalogView) -> None:
         self.catalog = catalog
+        if self.showed is not None:
+            self.showed.items = catalog.items
         self._facts: dict[int, Facts] = {}
         self.lexical = LexicalSource(self.text, catalog)
         self.surfaces = {name: self._surface(name, config, catalog) for name, config in self.config.surfaces.items()}
 
     def _surface(self, name: str, config: SurfaceConfig, catalog: CatalogView) -> Surface:
-        known = frozenset(head.name for head in self.config.heads)
+        known = self.config.head_names
         slate, _ = serviceable(config, self.pipeline.heads, bool(self.pipeline.ranks), known)
         plain = SlateConfig(rules=slate.rules.model_copy(update={"pins": ()}))
         return Surface(
@@ -329,9 +396,21 @@ class Live:
             config,
             self.pipeline.blend_of(config),
             slate,
-            self.pipeline.composers(config, known, catalog),
+            self.pipeline.composers(config, known, catalog, prices=prices_of(self.manifest.guarded, name, config)),
             Composer(plain, {}, catalog),
+            self._newcomers(slate, catalog),
         )
+
+    def _newcomers(self, slate: SlateConfig, catalog: CatalogView) -> I32:
+        """Items that may be shown and hardly were, where a surface lets some of them join."""
+        explore = slate.explore
+        if not explore.new_candidates:
+            return np.zeros(0, np.int32)
+        new = np.ones(len(catalog), np.bool_)
+        if self.pipeline.experience is not None:
+            told = self.pipeline.experience.is_new(explore.new_below)
+            new[: len(told)] = told[: len(new)]
+        return np.flatnonzero(new & catalog.available).astype(np.int32)
 
     def facts(self, row: int) -> Facts:
         """An item's facts; made once per item and catalog, for every answer shows a few dozen of the same."""
@@ -351,6 +430,24 @@ class Live:
         return found
 
     # ------------------------------------------------------------------------------------------------- people
+
+    def follow(self, impressions: EventLog | None) -> Live:
+        """Count what is shown from now on as well, where a surface asks how often something was; returns itself."""
+        if self.showed is not None and impressions is not None:
+            self.showed.follow(impressions)
+            self.showed.catch_up()
+        return self
+
+    def moment(
+        self, surface: Surface, user_id: str | None, now_us: int, past: History, items: I32, weights: F32
+    ) -> Moment:
+        """What a surface's slate may ask about a person. past: what they did; items, weights: the question."""
+        if self.showed is None:
+            return Moment(now_us, items, weights)
+        return self.showed.moment(surface.slate, user_id, now_us, past, items, weights)
+
+    def _people_shown(self) -> list[str]:
+        return [] if self.showed is None else list(self.showed.showings.people)
 
     def segment_rows(self, users: np.ndarray) -> np.ndarray:
         """Segments of people rows; -1 for those who came after the build."""
@@ -389,6 +486,7 @@ class Live:
             "features": self._describe_features(importance),
             "steps": manifest.steps,
             "decisions": manifest.decisions,
+            "long_term": long_term_of(self.layout.root / manifest.folders["ranker"]),
             "actions": dict(self.config.actions),
             "examples": self._examples(),
         }
@@ -407,17 +505,20 @@ class Live:
         ]
         utility, rules = surface.slate.utility, surface.slate.rules
         used = {**utility.rank_weights, **utility.weights}
+        read = surface.slate.heads
         heads = [
             {"name": report["name"], "kind": report["kind"], "calibrated": report["calibrated"],
              "gives": "a probability" if report["calibrated"] else "a rank only", **report["metrics"]}
-            for report in on if report["name"] in used
+            for report in on if report["name"] in read
         ]  # fmt: skip
         weights = dict(used)
-        if utility.blend_weight or not weights:
+        if utility.blend_weight or not (weights or utility.formula):
             weights["rank of the blend"] = utility.blend_weight or 1.0
         said = ["what was seen is hidden"] if rules.hide_seen else []
         if rules.category_cap:
             said.append(f"at most {rules.category_cap} of a category in the first {rules.category_cap_first}")
+        if rules.frequency_cap is not None:
+            said.append(f"nothing more than {rules.frequency_cap.times} times in {rules.frequency_cap.days:g} days")
         said += [f"{pin.item_id} in slot {pin.position}" for pin in rules.pins]
         said += [f"never {', '.join(names)}" for names in (rules.deny, rules.deny_categories) if names]
         return {
@@ -427,11 +528,29 @@ class Live:
             "heads": heads,
             "utility": weights,
             "rules": said,
-            "diversity": round(1.0 - surface.slate.diversify.mmr_lambda, 4),
-            "explore_share": surface.slate.explore.epsilon,
+            "formula": utility.formula,
+            "fatigue": utility.fatigue.model_dump() if utility.fatigue.keep < 1.0 else None,
+            "guardrails": self.manifest.guarded.get(surface.name, {}),
+            "guardrails_say": said_of_guardrails(surface.name, self.manifest.guarded[surface.name])
+            if surface.name in self.manifest.guarded and surface.slate.guardrails.keep
+            else [],
+            "diversity": round(1.0 - surface.slate.diversify.weight, 4),
+            "diversity_kind": surface.slate.diversify.kind,
+            "diversity_says": surface.slate.diversify.said,
+            "explore_share": surface.composers.plain.explorer.share,
+            "exploration": self._describe_exploration(surface),
             "deadline_ms": surface.config.deadline_ms,
             "ranked_requests": sorted(self.pipeline.ranks) if utility.rank_weights else [],
         }
+
+    def _describe_exploration(self, surface: Surface) -> dict[str, Any]:
+        explorer = surface.composers.plain.explorer
+        known = frozenset(head.name for head in self.config.heads)
+        _, off = explorable(surface.config.slate.explore, self.pipeline.heads, known)
+        return {
+            "says": explorer.config.describe(), "note": explorer.note or "; ".join(off), "kind": explorer.kind,
+            "stopped": self.stopped.get(surface.name, ""), "newcomers": len(surface.newcomers),
+        }  # fmt: skip
 
     def _describe_features(self, importance: dict[str, float]) -> list[dict[str, Any]]:
         features, asked = self.pipeline.features, self.pipeline.blend.asked

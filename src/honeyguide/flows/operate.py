@@ -24,7 +24,7 @@ from honeyguide.serving.settings import ServeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["explain", "serve", "server", "sql", "views"]
+__all__ = ["explain", "main_parameters", "serve", "server", "sql", "views"]
 
 
 def settings_of(config: WorkspaceConfig, **given: Any) -> ServeSettings:
@@ -103,6 +103,15 @@ def explain(folder: Path) -> dict[str, Any]:
     desk = open_desk(str(folder), writable=False, watch=False)
     try:
         return desk.pipeline()
+    finally:
+        desk.close()
+
+
+def main_parameters(folder: Path) -> dict[str, Any]:
+    """The main parameters of each surface in plain words, of the build in service."""
+    desk = open_desk(str(folder), writable=False, watch=False)
+    try:
+        return desk.parameters()
     finally:
         desk.close()
 

@@ -18,6 +18,7 @@ from honeyguide.flows.config import SourceConfig, SurfaceConfig, load_plugin
 from honeyguide.flows.data import Segments
 from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
+from honeyguide.slate.bandit import Experience
 from honeyguide.slate.compose import Composer, SlateConfig
 from honeyguide.slate.explore import ExploreConfig
 from honeyguide.slate.utility import Price
@@ -86,14 +87,26 @@ def serviceable(
     off = {name for name in utility.heads if name in known and name not in heads}
     if not ranks:
         off |= set(utility.rank_weights) & known
+    explore, noted = explorable(surface.slate.explore, heads, known)
+    slate = surface.slate.model_copy(update={"explore": explore}) if noted else surface.slate
     if not off:
-        return surface.slate, []
+        return slate, noted
     changed = utility.without(off)
     lost = changed.blend_weight != utility.blend_weight
     note = f"{', '.join(sorted(off))} off" + (": the weight goes to the blend's rank" if lost else "")
     if changed.formula != utility.formula:
         note += f"; of the formula is left: {changed.formula or 'nothing'}"
-    return surface.slate.model_copy(update={"utility": changed}), [note]
+    return slate.model_copy(update={"utility": changed}), [note, *noted]
+
+
+def explorable(
+    explore: ExploreConfig, heads: Mapping[str, bool], known: frozenset[str]
+) -> tuple[ExploreConfig, list[str]]:
+    """The exploration that these heads allow: where a floor cannot be seen, nothing is explored."""
+    blind = sorted(name for name in explore.floor_heads if name in known and not heads.get(name, False))
+    if not blind or not explore.explores:
+        return explore, []
+    return ExploreConfig(), [f"nothing is explored: {', '.join(blind)}, of which it needs a least probability, is off"]
 
 
 NEW = "new"
@@ -134,6 +147,7 @@ class Pipeline:
     ranker: HeadsRanker | None
     vectors: F32 | None
     ranks: frozenset[str]  # kinds of requests for which the heads that rank are in service
+    experience: Experience | None = None  # what was learnt of what was shown, where exploration looks at it
 
     def __post_init__(self) -> None:
         if self.ranker is not None:
@@ -157,7 +171,9 @@ class Pipeline:
             slate, _ = serviceable(surface, self.heads, ranks, known)
             if not explore:
                 slate = slate.model_copy(update={"explore": ExploreConfig()})
-            made.append(Composer(slate, self.heads, catalog or self.catalog, self.vectors, prices=prices))
+            made.append(
+                Composer(slate, self.heads, catalog or self.catalog, self.vectors, self.experience, prices=prices)
+            )
         return Composers(made[0], made[1], self.ranks)
 
     def blend_of(self, surface: SurfaceConfig) -> Blend:

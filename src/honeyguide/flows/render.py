@@ -342,16 +342,42 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
             heads += f"; the rank counts on: {', '.join(surface['ranked_requests'])}"
         out.print(f"  2 heads        {escape(heads)}")
         out.print(f"  3 rules        {escape('; '.join(surface['rules'])) or 'none'}")
-        out.print("  4 utility      " + " ".join(f"{w:+g} x {escape(h)}" for h, w in surface["utility"].items()))
-        out.print(f"  5 diversity    MMR, share {surface['diversity']:g}")
-        out.print(f"  6 exploration  {surface['explore_share']:.0%} of slots, propensities logged")
+        terms = [surface["formula"]] if surface.get("formula") else []
+        terms += [f"{w:+g} x {h}" for h, w in surface["utility"].items()]
+        out.print(f"  4 utility      {escape(' '.join(terms))}")
+        if surface.get("fatigue"):
+            out.print(f"    fatigue      x {surface['fatigue']['keep']:g} for each showing in vain")
+        for sentence in surface.get("guardrails_say", ()):
+            out.print(f"    guardrail    {escape(sentence)}", soft_wrap=True)
+        out.print(f"  5 diversity    {escape(surface['diversity_says'])}")
+        exploration = surface["exploration"]
+        out.print(f"  6 exploration  {escape(exploration['says'])}; propensities logged")
+        for said in (exploration["note"], exploration["stopped"] and f"stopped: {exploration['stopped']}"):
+            if said:
+                out.print(f"                 [yellow]{escape(said)}[/]")
         out.print(f"  deadline       {surface['deadline_ms']:g} ms, then popular")
+    for one in description.get("long_term", ()):
+        out.print(f"\n[bold yellow]{escape(one['name'])}[/]  {escape(one['says'])}")
+        told = one["reason"] if not one["on"] else f"index explains {one['index']['explained']:.0%} of it"
+        out.print(f"  {escape(told)}")
+        if "surrogacy" in one:
+            out.print(f"  surrogacy: {escape(one['surrogacy']['says'])}", soft_wrap=True)
     grid = _grid("Features", ["feature", "of", "meaning", "window", "importance"], right=["importance"])
     for feature in description["features"]:
         share = feature.get("importance")
         shown = "-" if share is None else f"{share:.1%}"
         grid.add_row(*(escape(feature[key]) for key in ("name", "entity", "meaning", "window")), shown)
     return out.print(grid)
+
+
+def parameters(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """`explain --public`."""
+    from honeyguide.flows.public import text
+
+    if as_json:
+        return emit_json(found)
+    sys.stdout.write(text(found))
+    return None
 
 
 def reported(report: Mapping[str, Any], *, as_json: bool) -> None:

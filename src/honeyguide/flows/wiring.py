@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import structs
 
@@ -17,26 +19,35 @@ from honeyguide.contracts import Appended, EventLog, Health
 from honeyguide.engines.log.sqlite import SqliteLog
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.errors import BuildError, HoneyguideError, NotFoundError, TrimmedError
-from honeyguide.flows import answer
+from honeyguide.flows import answer, registry
+from honeyguide.flows.answered import Answered, answered
+from honeyguide.flows.beside import Beside
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.exploring.guardian import Guardian
 from honeyguide.flows.keeping.compact import open_log
 from honeyguide.flows.keeping.compactor import Compactor
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live, Own
 from honeyguide.flows.loading.quality import Quality
+from honeyguide.flows.public import public
 from honeyguide.flows.reports import saved_reports
 from honeyguide.flows.reports.evaluation import newest
+from honeyguide.flows.shadow_report import shadow_report
+from honeyguide.flows.skew import Served
+from honeyguide.flows.trace import compared, trace, why
 from honeyguide.schema.wire import (
     Answer,
     EventsAnswer,
     EventsRequest,
     Item,
     RecommendRequest,
+    ResetAnswer,
+    ResetRequest,
     SearchAnswer,
     SearchRequest,
     SuggestAnswer,
 )
-from honeyguide.serving.record import event_records, impression_record, item_record
+from honeyguide.serving.record import event_records, impression_record, item_record, reset_record
 
 __all__ = ["Desk", "open_desk", "warmed"]
 
@@ -55,13 +66,16 @@ class Desk:
 
     def __init__(
         self, layout: Layout, log: EventLog | None, impressions: EventLog | None, *, watch: bool,
-        make: Callable[[Layout, EventLog | None], Live] = Live,
+        make: Callable[[Layout, EventLog | None], Live] = Live, served: Served | None = None,
     ) -> None:  # fmt: skip
         """make: loads the build in service, where that is not served as it was built (see `Live`)."""
+        if served is not None:
+            make = _keeping(make, served)
+        self._served = served
         self._layout, self._log, self._impressions, self._make = layout, log, impressions, make
         self._forgotten = Snapshots(layout.tables).forgotten
         self._kept_out = bool(self._forgotten)
-        self._live = warmed(make(layout, log))
+        self._live = warmed(make(layout, log).follow(impressions))
         self._retired = ""
         self._own: deque[Own] = deque()
         self._quality = Quality(layout)
@@ -69,6 +83,11 @@ class Desk:
         self._refused = ""
         self._stop = threading.Event()
         self._compactor = Compactor(layout, log) if watch and log is not None and impressions is not None else None
+        self._guardian = Guardian(layout) if watch and log is not None and impressions is not None else None
+        self._beside: Beside | None = None
+        if watch and impressions is not None:
+            self._beside = Beside(layout, lambda build_id: self._ready(Live(layout, log, build_id=build_id)))
+            self._beside.look()
         self._watcher: threading.Thread | None = None
         if watch:
             self._watcher = threading.Thread(target=self._watch, name="honeyguide-builds", daemon=True)
@@ -79,9 +98,10 @@ class Desk:
     def recommend(self, request: RecommendRequest) -> Answer:
         """A slate; logged, unless the request says not to."""
         live = self._answering()
-        if request.user_id is not None and self._is_forgotten(live, request.user_id):
+        if request.user_id is not None and (not request.profiling or self._is_forgotten(live, request.user_id)):
             request = structs.replace(request, user_id=None)
-        answered = answer.recommend(live, request)
+        beside = self._beside
+        answered = answer.recommend(live, request) if beside is None else beside.recommend(live, request)
         if request.log and self._impressions is not None:
             self._impressions.append([impression_record(request, answered, live.now_us())])
         return answered
@@ -89,7 +109,7 @@ class Desk:
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Hits; logged, unless the request says not to."""
         live = self._answering()
-        if request.user_id is not None and self._is_forgotten(live, request.user_id):
+        if request.user_id is not None and (not request.profiling or self._is_forgotten(live, request.user_id)):
             request = structs.replace(request, user_id=None)
         found = answer.search(live, request)
         if request.log and self._impressions is not None:
@@ -117,6 +137,8 @@ class Desk:
                 self._own.append(Own(done.after, [events[i] for i in fresh], [records[i] for i in fresh]))
             elif done.after >= 0:
                 self._own.append(Own(done.after, events, records))
+            if self._beside is not None:
+                self._beside.record(events)
             return EventsAnswer(len(records) - len(done.duplicates), len(done.duplicates), refused)
 
         return self._appended(records, then)
@@ -176,6 +198,46 @@ class Desk:
         self._log.append(records).add_done_callback(finish)
         return outcome
 
+    # ------------------------------------------------------------------------------------------------- rights
+
+    def reset(self, request: ResetRequest) -> Future[ResetAnswer]:
+        """A person begins anew; in force from the next request of any process on."""
+        live = self._current()
+        if request.user_id not in live.users:
+            raise NotFoundError(
+                expected="a person of whom something is known", got="one of whom nothing is", do="Nothing needs doing."
+            )
+        now = live.now_us()
+        at = dt.datetime.fromtimestamp(now / 1e6, dt.UTC).isoformat(timespec="milliseconds")
+        told = [reset_record(request.user_id, now, request.request_id)]
+        return self._appended(told, lambda done: ResetAnswer(request.user_id, at))
+
+    def again(self, request_id: str) -> Answered:
+        """What was logged of an answer."""
+        return answered(self._layout, request_id, self._impressions)
+
+    def trace(self, request: RecommendRequest, again: Answered | None = None) -> dict[str, Any]:
+        """The way of every candidate from source to slot."""
+        live = self._answering()
+        found = trace(live, request if again is None else again.request)
+        return found if again is None else found | {"again": compared(again, found)}
+
+    def why(self, again: Answered, item_id: str) -> dict[str, Any]:
+        """Why a person saw an item."""
+        return {**why(self._answering(), again.request, item_id), "shown": item_id in again.shown}
+
+    def models(self) -> dict[str, Any]:
+        """The registry, and what shadow and canary showed."""
+        return {
+            "models": registry.listing(self._layout),
+            "moves": [msgspec.to_builtins(move) for move in registry.roles(self._layout).moves[-50:]],
+            "shadow": shadow_report(self._layout),
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """The main parameters of each surface in plain words."""
+        return public(self._current())
+
     # --------------------------------------------------------------------------------------------- description
 
     def health(self) -> Health:
@@ -189,6 +251,8 @@ class Desk:
         """Once a second: what came is applied, windows move on and who was erased is dropped, though nobody asks."""
         live = self._current()
         live.online.advance(live.now_us())
+        if self._beside is not None:
+            self._beside.tick()
         self._kept_out = bool(self._forgotten)
 
     def pipeline(self) -> dict[str, Any]:
@@ -214,8 +278,16 @@ class Desk:
     def gauges(self) -> dict[str, float]:
         """For /metrics: what waits to be written."""
         return {
-            "log_queue": float(sum(log.queued for log in (self._log, self._impressions) if isinstance(log, SqliteLog)))
+            "log_queue": float(sum(log.queued for log in (self._log, self._impressions) if isinstance(log, SqliteLog))),
+            "exploration_stopped": float(len(self._live.stopped)),
+            **self._lapses(),
+            **({} if self._beside is None else self._beside.gauges()),
         }
+
+    def _lapses(self) -> dict[str, float]:
+        """Candidates that a scorer from outside gave no score, by head and reason."""
+        ranker = self._live.pipeline.ranker
+        return {} if ranker is None else {f"scorer_lapses_{name}": n for name, n in ranker.lapses().items()}
 
     def close(self) -> None:
         """Write what is queued, then close."""
@@ -224,7 +296,11 @@ class Desk:
             self._watcher.join()
         if self._compactor is not None:
             self._compactor.close()
-        for log in (self._log, self._impressions):
+        if self._guardian is not None:
+            self._guardian.close()
+        if self._beside is not None:
+            self._beside.close()
+        for log in (self._log, self._impressions, self._served):
             if log is not None:
                 log.close()
 
@@ -246,10 +322,14 @@ class Desk:
             self._overtaken()
         return self._live
 
+    def _ready(self, live: Live) -> Live:
+        """A build beside the one in service, as that one is made ready."""
+        return warmed(live.follow(self._impressions))
+
     def _overtaken(self) -> None:
         """This process slept through two compactions: what it missed is in the tables."""
         try:
-            self._live = self._make(self._layout, self._log)
+            self._live = self._make(self._layout, self._log).follow(self._impressions)
         except HoneyguideError as error:
             # There is no build to load any more. This one stays, without the people that were erased meanwhile.
             _logger.warning("the log was trimmed and the build cannot be loaded again", reason=str(error))
@@ -275,11 +355,15 @@ class Desk:
                 self._compactor.look()
             if self._next is not None:
                 return
+            moved = self._guardian is not None and self._guardian.look(self._live.config)
+            if self._beside is not None:
+                self._beside.look()
             self._retired = self._layout.why_retired(self._live.build_id)
-            if self._layout.current_build() != self._live.build_id:
-                self._next = warmed(self._make(self._layout, self._log))
+            if self._layout.current_build() != self._live.build_id or moved:
+                self._next = warmed(self._make(self._layout, self._log).follow(self._impressions))
                 self._refused = self._retired = ""
-                _logger.info("a new build is in service", build=self._next.build_id)
+                said = "what may be explored has changed" if moved else "a new build is in service"
+                _logger.info(said, build=self._next.build_id, stopped=sorted(self._next.stopped))
         except HoneyguideError as error:
             # The build that is loaded stays in service, unless it was retired; readiness tells why.
             if str(error) != self._refused:
@@ -303,12 +387,25 @@ def warmed(live: Live) -> Live:
     return live
 
 
+def _keeping(make: Callable[[Layout, EventLog | None], Live], served: Served) -> Callable[..., Live]:
+    """The same, and the build keeps a share of its requests with their features."""
+
+    def made(layout: Layout, log: EventLog | None) -> Live:
+        live = make(layout, log)
+        live.served = served
+        return live
+
+    return made
+
+
 def open_desk(workspace: str, *, writable: bool = True, watch: bool = True) -> Desk:
     """The answerer of a workspace. Read-only, it leaves no trace: nothing is logged, nothing can be recorded."""
     layout = Layout.open(Path(workspace))
     layout.current_build()
     config = WorkspaceConfig.load(layout.config)
     if writable:
-        return Desk(layout, open_log(layout.log, config), open_log(layout.impressions, config), watch=watch)
+        served = Served(open_log(layout.served, config), config.skew) if config.skew.share else None
+        log, impressions = open_log(layout.log, config), open_log(layout.impressions, config)
+        return Desk(layout, log, impressions, watch=watch, served=served)
     log = open_log(layout.log, config) if layout.log.exists() else None
     return Desk(layout, log, None, watch=watch)

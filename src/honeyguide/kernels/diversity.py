@@ -26,8 +26,8 @@ class Diversity(NamedTuple):
     """How to order. `share`: of relevance in what is maximised, 1 = the order of the utility.
 
     vectors: float32 (items, d), rows of length 1 or 0; rows beyond it count as 0. labels by item row, int64
-    (items + 1,) and int32; target: float64 (labels,), summing to one, or zeros. groups: uint8 by item row, a bit per group (empty:
-    no groups); least: float64 (groups,), each group's least share of every first part of the list.
+    (items + 1,) and int32; target: float64 (labels,), summing to one, or zeros. groups: uint8 by item row, a bit per
+    group (empty: no groups); least: float64 (groups,), each group's least share of every first part of the list.
     """
 
     kind: int
@@ -145,14 +145,24 @@ def _label(row: Any, indptr: Any, values: Any, held: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _behind(groups: Any, least: Any, members: Any, length: Any) -> Any:
-    """The groups, a bit each, that have fewer of the first `length` than their share asks for."""
-    bits = np.uint8(0)
-    if len(groups) > 0:
+def _behind(groups: Any, least: Any, members: Any, length: Any, last: Any) -> Any:
+    """The groups, a bit each, of which one must have place `length` (1 = first), so that all keep their shares.
+
+    A group has its share of the first n places with floor(share x n) of them. A place must go to a group as soon as
+    what groups lack of some first part, up to `last` places, is as much as there are places left in it.
+    """
+    if len(groups) == 0:
+        return np.uint8(0)
+    for n in range(length, last + 1):
+        bits, lacking = np.uint8(0), 0
         for g in range(len(least)):
-            if members[g] < np.floor(least[g] * length + 1e-9):
+            lack = int(np.floor(least[g] * n + 1e-9)) - members[g]
+            if lack > 0:
                 bits |= np.uint8(1 << g)
-    return bits
+                lacking += lack
+        if lacking > n - length:
+            return bits
+    return np.uint8(0)
 
 
 @njit(cache=True, nogil=True)
@@ -182,8 +192,8 @@ def diversity_order(
 
     Of the first `how.pool` that have a relevance (>= 0) the next is, among those that fit under the cap (first
     `capped_steps` steps) and, where a group has less than its share, belong to such a group (if any of it fits), the
-    one with the highest share x relevance + (1 - share) x gain; ties: the better utility. Chosen and pinned items are the
-    list so far. The gain is
+    one with the highest share x relevance + (1 - share) x gain; ties: the better utility. Chosen and pinned items are
+    the list so far. The gain is
     MMR: minus the highest cosine to the list, at least 0 (Carbonell and Goldstein 1998);
     DPP: the logarithm by which the determinant of the list's cosines grows (Chen, Zhang and Zhou 2018);
     CALIBRATED: minus the divergence of the list's labels from `target` (Steck 2018).
@@ -226,7 +236,7 @@ def diversity_order(
     done = 0
     for step in range(min(steps, size)):
         limit = cap if step < capped_steps else 0
-        wanted = _behind(how.groups, how.least, members, len(pins) + step + 1)
+        wanted = _behind(how.groups, how.least, members, len(pins) + step + 1, len(pins) + min(steps, size))
         gap = 0.0
         if by_labels:
             _, gap = _told(support, how.target, held, n_held)

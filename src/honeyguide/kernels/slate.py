@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from honeyguide.kernels.diversity import diversity_order
-from honeyguide.kernels.slate_explore import KIND, NEW_SHARE, POOL, SHARE, UNIFORM, _count, fill_slots, strengths
+from honeyguide.kernels.slate_explore import NEW_SHARE, POOL, SHARE, _count, fill_slots, strengths
 
 __all__ = [
     "CATEGORY_CAP",
@@ -326,7 +326,7 @@ def compose_slate(
         min(free, cap_first - early_pins), cap, counts, cat_indptr, cat_values,
     )  # fmt: skip
 
-    strength = strengths(order, utility) if explores and plan[KIND] != UNIFORM else np.empty(0)
+    strength = strengths(order, utility, relevance, plan)
     index, propensity, aside, explored, passed = fill_slots(
         order, relevance, strength, rows, pin_at, cap, cap_first, counts, cat_indptr, cat_values,
         allowed, new, deviation, plan, seed,

@@ -18,6 +18,7 @@ __all__ = [
     "NEW_SHARE",
     "PARAMETER",
     "POOL",
+    "RELATIVE",
     "SHARE",
     "SOFTMAX",
     "UNIFORM",
@@ -29,8 +30,9 @@ __all__ = [
 UNIFORM, SOFTMAX, INVERSE_GAP, MIXTURE = 0, 1, 2, 3
 """How chance chooses among the pool: evenly, by exp(strength / T), by inverse gaps, as one of several rankings does."""
 
-KIND, SHARE, PARAMETER, POOL, FLOOR, FIRST_SLOT, MOST_SLOTS, NEW_SHARE, KNOBS = 0, 1, 2, 3, 4, 5, 6, 7, 8
-"""Places in `plan`, float64 (KNOBS,). PARAMETER: the temperature, or gamma. MOST_SLOTS: of a list, -1 = any number."""
+KIND, SHARE, PARAMETER, POOL, FLOOR, FIRST_SLOT, MOST_SLOTS, NEW_SHARE, RELATIVE, KNOBS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+"""Places in `plan`, float64 (KNOBS,). PARAMETER: the temperature, or gamma. MOST_SLOTS: of a list, -1 = any number.
+RELATIVE: 1 = strengths are relevances, not utilities."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -64,16 +66,19 @@ def _uniform(seed: Any, counter: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def strengths(order: Any, utility: Any) -> Any:
-    """Worth of each place of `order`: the utilities themselves, best first, -inf where there is none.
+def strengths(order: Any, utility: Any, relevance: Any, plan: Any) -> Any:
+    """Worth of each place of `order`: the utilities (or relevances) themselves, best first, -inf where there is none.
 
     Diversity moves an item to a place; with the place comes its worth, so the likeliest list is the diversified one.
+    Empty where the plan asks for none.
     """
+    if plan[KIND] == UNIFORM or plan[SHARE] <= 0.0:
+        return np.empty(0)
     worth = np.full(len(order), -np.inf)
     n = 0
     for i in order:
         if not np.isnan(utility[i]):
-            worth[n] = utility[i]
+            worth[n] = relevance[i] if plan[RELATIVE] != 0.0 else utility[i]
             n += 1
     worth[:n] = np.sort(worth[:n])[::-1]
     return worth

@@ -21,12 +21,10 @@ from honeyguide.kernels.slate import (
 )
 from honeyguide.kernels.slate_explore import (
     FIRST_SLOT,
-    KIND,
     MOST_SLOTS,
     NEW_SHARE,
     POOL,
     SHARE,
-    UNIFORM,
     _count,
     choices,
     room_for_choices,
@@ -98,7 +96,7 @@ def slot_odds(
         min(free, cap_first - early_pins), cap, counts, cat_indptr, cat_values,
     )  # fmt: skip
 
-    strength = strengths(order, utility) if explores and plan[KIND] != UNIFORM else np.empty(0)
+    strength = strengths(order, utility, relevance, plan)
     n = len(shown)
     start = np.zeros(n + 1, np.int64)
     size = room_for_choices(order, plan)

@@ -85,6 +85,13 @@ USERS = Table(
     (c.USER_ID,),
     (c.USER_ID, c.ATTRIBUTES, c.KNOWN_AT),
 )
+RESETS = Table(
+    "resets",
+    "serving",
+    "When people began anew: what they did before counts as that of somebody else, for every profile.",
+    (c.EVENT_ID,),
+    (c.EVENT_ID, c.USER_ID, c.HAPPENED_AT),
+)
 BOARDS = Table(
     "boards",
     "intake",
@@ -159,6 +166,7 @@ IMPRESSIONS = Table(
     (
         c.REQUEST_ID, c.USER_ID, c.SURFACE, c.HAPPENED_AT, c.POLICY_VERSION, c.BUILD_ID, c.EXPERIMENT, c.QUERY,
         c.CONTEXT, c.SEEDS, c.SHOWN_ITEMS, c.SHOWN_PROPENSITIES, c.LIST_PROPENSITY, c.STAGE_US, c.FALLBACK,
+        c.EXPLORATION,
     ),
     day=c.HAPPENED_AT,
 )  # fmt: skip
@@ -225,7 +233,7 @@ PLAN = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        EVENTS, ITEMS, USERS, BOARDS, QUARANTINE, FEATURE_VALUES, TRAINING_SET, LABELS, SEGMENTS, CANDIDATES,
+        EVENTS, ITEMS, USERS, RESETS, BOARDS, QUARANTINE, FEATURE_VALUES, TRAINING_SET, LABELS, SEGMENTS, CANDIDATES,
         SCORES, SLATE, IMPRESSIONS, DECISIONS, JUDGED, REPLAY_VALUE, READOUT, DRIFT, IMPACT, STAGE_COSTS, PLAN,
     )
 }  # fmt: skip

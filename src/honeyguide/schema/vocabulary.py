@@ -65,6 +65,16 @@ class Vocabulary:
             self._ids.append(key)
         return row
 
+    def rename(self, key: str, to: str) -> int:
+        """Give an id's row to another, new id; returns the row, -1 if the first is unknown or the other is known."""
+        if to in self._rows:
+            return -1
+        row = self._rows.pop(key, -1)
+        if row >= 0:
+            self._ids[row] = to
+            self._rows[to] = row
+        return row
+
     def forget(self, key: str) -> int:
         """Take an id out, so that nobody finds its row any more; the row stays, nameless. Returns it, -1 if unknown."""
         row = self._rows.pop(key, -1)

@@ -11,11 +11,14 @@ __all__ = [
     "EventIn",
     "EventsAnswer",
     "EventsRequest",
+    "Exploration",
     "FacetCount",
     "Filters",
     "Item",
     "RecommendRequest",
     "RefusedEvent",
+    "ResetAnswer",
+    "ResetRequest",
     "SearchAnswer",
     "SearchRequest",
     "ShownItem",
@@ -58,6 +61,7 @@ class RecommendRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     context: Annotated[dict[str, str], Meta(max_length=32)] = {}
     request_id: Id | None = None
     log: bool = True  # false: a preview that leaves no Impressions row
+    profiling: bool = True  # false: nothing of the person is read, and the Impressions row names nobody
 
 
 class ShownItem(Struct, omit_defaults=True):
@@ -80,6 +84,13 @@ class ShownItem(Struct, omit_defaults=True):
     highlight: str | None = None  # search: the title with <mark> around the words that matched, HTML-escaped
 
 
+class Exploration(Struct, omit_defaults=True):
+    """How the policy explores, and where it did: slot -> the chance that it was to be another than the best left."""
+
+    kind: str
+    explored: dict[str, float] = {}
+
+
 class Answer(Struct, omit_defaults=True):
     """A slate."""
 
@@ -90,6 +101,7 @@ class Answer(Struct, omit_defaults=True):
     items: list[ShownItem]
     list_propensity: float = 1.0
     fallback: str | None = None  # why the answer is not the policy's own
+    exploration: Exploration | None = None  # None where the policy leaves nothing to chance
     dropped: dict[str, int] = {}  # rule -> how many candidates it removed
     stage_us: dict[str, float] = {}
 
@@ -105,6 +117,7 @@ class SearchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     context: Annotated[dict[str, str], Meta(max_length=32)] = {}
     request_id: Id | None = None
     log: bool = True
+    profiling: bool = True  # false: nothing of the person is read, and the Impressions row names nobody
 
 
 class FacetCount(Struct):
@@ -185,6 +198,20 @@ class EventsAnswer(Struct):
     accepted: int
     duplicates: int
     refused: list[RefusedEvent]
+
+
+class ResetRequest(Struct, forbid_unknown_fields=True):
+    """Let a person begin anew: no profile is made of what they did before."""
+
+    user_id: Id
+    request_id: Id | None = None  # makes a retry the same reset
+
+
+class ResetAnswer(Struct):
+    """Durable when received, and in force from the next answer on."""
+
+    user_id: str
+    at: str  # ISO 8601
 
 
 class Item(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from honeyguide.contracts import Answerer
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, RequestError, RequestTooLargeError, UnauthorizedError
-from honeyguide.schema.wire import EventsRequest, RecommendRequest, SearchRequest
+from honeyguide.schema.wire import EventsRequest, RecommendRequest, ResetRequest, SearchRequest
 from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.metrics import HasGauges, Metrics
 from honeyguide.serving.openapi import document
@@ -65,6 +65,7 @@ _recommend_request = msgspec.json.Decoder(RecommendRequest)
 _search_request = msgspec.json.Decoder(SearchRequest)
 _events_request = msgspec.json.Decoder(EventsRequest)
 _plain_events_request = msgspec.json.Decoder(PlainEventsRequest)
+_reset_request = msgspec.json.Decoder(ResetRequest)
 _item_body = msgspec.json.Decoder(ItemBody)
 # Reports may hold numpy's numbers and paths.
 _encode = msgspec.json.Encoder(enc_hook=lambda value: value.item() if hasattr(value, "item") else str(value)).encode
@@ -262,6 +263,32 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         await asyncio.wrap_future(answerer.put_item(item))
         return 200, _encode(item)
 
+    async def reset(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        request = _decoded(_reset_request, body)
+        check_ids(request)
+        return 200, _encode(await asyncio.wrap_future(answerer.reset(request)))
+
+    async def trace(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        request = _decoded(_recommend_request, body)
+        check_ids(request)
+        return 200, _encode(answerer.trace(request))
+
+    async def trace_again(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        given = _asked(scope["query_string"], ("request_id",))
+        found = await asyncio.to_thread(answerer.again, given["request_id"])
+        return 200, _encode(answerer.trace(RecommendRequest(), found))
+
+    async def why(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        given = _asked(scope["query_string"], ("request_id", "item_id"))
+        found = await asyncio.to_thread(answerer.again, given["request_id"])
+        return 200, _encode(answerer.why(found, given["item_id"]))
+
+    async def models(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        return 200, _encode(await asyncio.to_thread(answerer.models))
+
+    async def parameters(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        return 200, _encode(answerer.parameters())
+
     async def pipeline(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.pipeline())
 
@@ -299,6 +326,11 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         "/v1/suggest": {"GET": suggest},
         "/v1/events": {"POST": events},
         "/v1/items/{item_id:path}": {"GET": get_item, "PUT": put_item},
+        "/v1/reset": {"POST": reset},
+        "/v1/trace": {"POST": trace, "GET": trace_again},
+        "/v1/why": {"GET": why},
+        "/v1/models": {"GET": models},
+        "/v1/parameters": {"GET": parameters},
         "/v1/pipeline": {"GET": pipeline},
         "/v1/evaluation": {"GET": evaluation},
         "/v1/reports": {"GET": reports},
@@ -336,6 +368,29 @@ def _item_id(scope: Scope) -> str:
             do="Put the id behind /v1/items/, percent-encoded.",
         )
     return item_id
+
+
+def _asked(query: bytes, names: tuple[str, ...]) -> dict[str, str]:
+    """Exactly these parameters of a query string, each an id."""
+    try:
+        given = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=8))
+    except ValueError as error:
+        raise MalformedRequestError(
+            expected="a query string", got=str(error), do=f"Send {'=...&'.join(names)}=..., percent-encoded."
+        ) from error
+    if given.keys() != set(names):
+        raise RequestError(
+            expected=" and ".join(names),
+            got=", ".join(sorted(given)) or "nothing",
+            do=f"Ask ?{'=...&'.join(names)}=...",
+        )
+    for name, value in given.items():
+        if not 0 < len(value) <= _LONGEST_ID or has_control_characters(value):
+            raise RequestError(
+                expected=f"{name} of 1 to {_LONGEST_ID} characters, none of them a control character",
+                got=f"{value[:80]!a}", do="Send it as the answer has it.",
+            )  # fmt: skip
+    return given
 
 
 def _suggest_query(query: bytes) -> tuple[str, int]:

@@ -12,6 +12,8 @@ from honeyguide.schema.wire import (
     EventsRequest,
     Item,
     RecommendRequest,
+    ResetAnswer,
+    ResetRequest,
     SearchAnswer,
     SearchRequest,
     SuggestAnswer,
@@ -82,6 +84,8 @@ _EXAMPLES: dict[type, dict[str, Any]] = {
         ]
     },
     EventsAnswer: {"accepted": 1, "duplicates": 0, "refused": []},
+    ResetRequest: {"user_id": "42"},
+    ResetAnswer: {"user_id": "42", "at": "2026-05-01T12:00:00.000+00:00"},
     Item: _ITEM,
     ItemBody: {name: value for name, value in _ITEM.items() if name != "item_id"},
     ErrorAnswer: {
@@ -172,6 +176,37 @@ _NAME = {
     "schema": {"type": "string"},
     "example": "analysis",
 }
+_REQUEST_ID = {
+    "name": "request_id",
+    "in": "query",
+    "required": True,
+    "description": "Of an answer that was logged.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    "example": "0646c1f0a1b2c00000001d3a5b7c9e1f",
+}
+_ITEM_OF = {**_ITEM_ID, "in": "query", "description": "An item, in that answer or not."}
+_TRACE = {
+    "request_id": "0646c1f0a1b2c00000001d3a5b7c9e1f",
+    "surface": "home",
+    "funnel": [{"stage": "blend", "left": 300, "says": "candidates, each once"}],
+    "candidates": [
+        {
+            "item_id": "2571",
+            "sources": {"covisit": {"score": 0.8, "place": 2}},
+            "heads": {"like": {"score": 0.81, "place": 1}},
+            "utility": 1.07,
+            "slot": 1,
+            "dropped_by": None,
+        }
+    ],
+}
+_WHY = {
+    "item_id": "2571",
+    "position": 1,
+    "led_here": [{"item_id": "541", "title": "Blade Runner", "likeness": 0.71}],
+    "explored": False,
+    "because": ["It is like what you chose: Blade Runner."],
+}
 _REPORT = {
     "name": "analysis",
     "title": "Films: what the data says",
@@ -243,6 +278,58 @@ def _paths() -> dict[str, Any]:
                 description="The whole item is replaced: a field that the body leaves out is empty afterwards. "
                 "`item_id` may be left out; if it is sent, it must be the one of the address.",
             ),
+        },
+        "/v1/reset": {
+            "post": _operation(
+                "reset",
+                "Let a person begin anew: from the next answer on nothing of what they did before makes their profile.",
+                _found(_ref(ResetAnswer)),
+                body=ResetRequest,
+                refusals=(404, 503, 507),
+                description="Nothing is erased: earlier events stay in the log, as those of a former self that no "
+                "request names. What was hidden stays hidden. `honeyguide forget` erases.",
+            )
+        },
+        "/v1/trace": {
+            "post": _operation(
+                "trace",
+                "Every candidate's way from source to slot, for a request that is made now and not logged.",
+                _found({"schema": anything, "example": _TRACE}),
+                body=RecommendRequest,
+                refusals=(404,),
+            ),
+            "get": _operation(
+                "trace_again",
+                "The same for an answer that was logged, made again under its id, which draws the same.",
+                _found({"schema": anything, "example": _TRACE | {"again": {"same_slots": 10, "of": 10}}}),
+                parameters=(_REQUEST_ID,),
+                refusals=(400, 404, 422),
+            ),
+        },
+        "/v1/why": {
+            "get": _operation(
+                "why",
+                "Why a person saw an item: sources, what of theirs led there, features, chance; and in plain words.",
+                _found({"schema": anything, "example": _WHY}),
+                parameters=(_REQUEST_ID, _ITEM_OF),
+                refusals=(400, 404, 422),
+            )
+        },
+        "/v1/models": {
+            "get": _operation(
+                "models",
+                "The registry: every build with its state and figures, the moves, and what the shadow saw.",
+                _found({"schema": anything, "example": {"models": [{"build": "b0007", "state": "in service"}]}}),
+            )
+        },
+        "/v1/parameters": {
+            "get": _operation(
+                "parameters",
+                "The main parameters of each surface in plain words, made of the configuration in service.",
+                _found(
+                    {"schema": anything, "example": {"surfaces": {"home": {"text": ["What ..."]}}}}
+                ),
+            )
         },
         "/v1/pipeline": {
             "get": _operation(

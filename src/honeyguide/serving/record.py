@@ -17,7 +17,7 @@ from honeyguide.contracts import LogRecord
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import DataError
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, Table
+from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, RESETS, Table
 from honeyguide.schema.wire import (
     Answer,
     EventIn,
@@ -34,20 +34,23 @@ __all__ = [
     "EVENT",
     "IMPRESSION",
     "ITEM",
+    "RESET",
     "EventRow",
     "PlainEventsRequest",
     "decode_event",
     "decode_events",
     "decode_impression",
     "decode_item",
+    "decode_reset",
     "erase_record",
     "event_records",
     "has_control_characters",
     "impression_record",
     "item_record",
+    "reset_record",
 ]
 
-EVENT, IMPRESSION, ITEM, ERASE = "event", "impression", "item", "erase"
+EVENT, IMPRESSION, ITEM, ERASE, RESET = "event", "impression", "item", "erase", "reset"
 """The kinds of LogRecord. Keys carry the kind's first letters, so that an event's id never shadows a request's."""
 
 _SECOND = 1_000_000
@@ -101,6 +104,8 @@ def impression_record(
         row[c.CONTEXT] = _text(request.context)
     if answer.fallback is not None:
         row[c.FALLBACK] = answer.fallback
+    if isinstance(answer, Answer) and answer.exploration is not None:
+        row[c.EXPLORATION] = _text(answer.exploration)
     return LogRecord(f"imp:{answer.request_id}", IMPRESSION, at_us, user_id, _pack(row))
 
 
@@ -186,6 +191,13 @@ def erase_record(hashed: str, now_us: int) -> LogRecord:
     return LogRecord(f"erase:{time_key()}", ERASE, now_us, "", hashed.encode())
 
 
+def reset_record(user_id: str, now_us: int, event_id: str | None = None) -> LogRecord:
+    """The RESETS row of a person who begins anew; a second one with the same id is none."""
+    event_id = event_id or time_key()
+    row = {c.EVENT_ID: event_id, c.USER_ID: user_id, c.HAPPENED_AT: now_us}
+    return LogRecord(f"reset:{event_id}", RESET, now_us, user_id, _pack(row))
+
+
 def item_record(item: Item, now_us: int) -> LogRecord:
     """The ITEMS row of an added or changed item. Each change is a record of its own; the newest counts."""
     row = {column: value for column in ITEMS.columns if (value := getattr(item, column, None)) is not None}
@@ -234,6 +246,11 @@ def decode_impression(payload: bytes) -> dict[str, Any]:
 def decode_item(payload: bytes) -> dict[str, Any]:
     """An ITEMS row, every column present."""
     return _row(payload, ITEMS)
+
+
+def decode_reset(payload: bytes) -> dict[str, Any]:
+    """A RESETS row, every column present."""
+    return _row(payload, RESETS)
 
 
 def _row(payload: bytes, table: Table) -> dict[str, Any]:

@@ -51,6 +51,12 @@ class SlateConfig(BaseModel):
     diversify: DiversifyConfig = DiversifyConfig()
     explore: ExploreConfig = ExploreConfig()
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Every head that the utility or a guardrail reads."""
+        guarded = (one.head for one in self.guardrails.keep if one.head)
+        return tuple(dict.fromkeys((*self.utility.heads, *guarded)))
+
 
 @dataclass(frozen=True, slots=True)
 class SlateResult:
@@ -64,6 +70,7 @@ class SlateResult:
     pinned: BoolArray  # (m,)
     explored: BoolArray  # (m,) chance put here another item than the best left
     aside: F64  # (m,) the chance with which it was to be another than the best left, given the slots before
+    exploration: str  # its kind, "" where there is none
     dropped: dict[str, int]  # rule -> how many candidates it removed
     refused_pins: dict[str, str]  # item id -> rule
     candidates: I32  # (n,) item rows as they came
@@ -108,7 +115,7 @@ class Composer:
 
     def __init__(
         self, config: SlateConfig, heads: Mapping[str, bool], catalog: CatalogView, vectors: F32 | None = None,
-        experience: Experience | None = None, *, prices: Sequence[Price] = (), amounts: frozenset[str] = frozenset(),
+        experience: Experience | None = None, *, prices: Sequence[Price] = (),
     ) -> None:  # fmt: skip
         self.config = config
         self.weights = UtilityWeights.of(config.utility, heads)
@@ -121,7 +128,7 @@ class Composer:
             raise ConfigError(expected="vectors as (items, d)", got=f"shape {vectors.shape}", do="Pass a matrix.")
         # The kernel is compiled once, for read-only catalog arrays (memory maps are) and fresh request arrays.
         self.diversifier = Diversifier(config.diversify, catalog, frozen(vectors, np.float32))
-        self._added = Added(config.utility, prices, heads, catalog, amounts)
+        self.added = Added(config.utility, prices, heads, catalog)
         self._cat_indptr = frozen(catalog.category.indptr, np.int64)
         self._cat_values = frozen(catalog.category.values, np.int32)
 
@@ -162,7 +169,7 @@ class Composer:
         ) = kernel.compose_slate(
             rows, scores, blend, self.rules.barred(filters), _fresh(seen, np.int32), config.rules.hide_seen,
             _fresh(moment.too_often, np.int32), weights.probability, weights.rank, weights.blend, weights.rank_constant,
-            self._added.of(rows, scores, moment.now_us), self._faded(rows, moment),
+            self.added.of(rows, scores, moment.now_us), self._faded(rows, moment),
             self.rules.pin_rows, self.rules.pin_slots,
             self.diversifier.how(moment.now_us, moment.items, moment.weights),
             self._cat_indptr, self._cat_values, held, config.rules.category_cap or 0, config.rules.category_cap_first,
@@ -185,6 +192,7 @@ class Composer:
             pinned=pinned,
             explored=explored,
             aside=aside,
+            exploration=self.explorer.kind,
             dropped={REASONS[int(code)]: int(counts[code]) for code in counts.nonzero()[0]},
             refused_pins={
                 pin.item_id: REASONS[int(code)]
@@ -212,7 +220,7 @@ class Composer:
         start, found, chance = slot_odds(
             rows, scores, _fresh(blend, np.float64), self.rules.barred(filters), _fresh(seen, np.int32),
             config.rules.hide_seen, _fresh(moment.too_often, np.int32), weights.probability, weights.rank,
-            weights.blend, weights.rank_constant, self._added.of(rows, scores, moment.now_us),
+            weights.blend, weights.rank_constant, self.added.of(rows, scores, moment.now_us),
             self._faded(rows, moment), self.rules.pin_rows, self.rules.pin_slots,
             self.diversifier.how(moment.now_us, moment.items, moment.weights), self._cat_indptr, self._cat_values, held,
             config.rules.category_cap or 0, config.rules.category_cap_first,

@@ -55,6 +55,14 @@ class DiversifyConfig(BaseModel):
         weights = {"mmr": self.mmr_lambda, "dpp": self.dpp_theta, "calibrated": self.calibration_lambda}
         return weights.get(self.kind, 1.0)
 
+    @property
+    def said(self) -> str:
+        """The order in words."""
+        spoken = {"mmr": "MMR", "dpp": "DPP", "calibrated": f"calibrated to the history's {self.column}"}
+        parts = [f"{spoken[self.kind]}, share {1.0 - self.weight:.4g}"] if self.weight < 1.0 else []
+        parts += [f"at least {one.share:.0%} {one.group.said}" for one in self.shares]
+        return "; ".join(parts) or "none"
+
 
 class Diversifier:
     """A `DiversifyConfig` over one view of the catalog, as the kernel takes it.

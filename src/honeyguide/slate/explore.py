@@ -53,6 +53,9 @@ class ExploreConfig(BaseModel):
       Van Roy 2015; with `posterior` linear the replicates are draws of the Gaussian posterior, Agrawal and Goyal 2013);
     - linucb: the first by utility + scale x alpha x standard deviation of its reward (Li et al. 2010): no chance in it.
 
+    With per = "relevance" the two before measure relevance in the utility's place: 0 = last of the diversity's pool,
+    1 = the best, whatever the utility is made of.
+
     The utility of an item is that of the place which the diversity gave it. thompson and linucb learn at each build,
     from impressions, what `reward` (a head that asks what becomes of what is shown) depends on; where there is nothing
     to learn from, `epsilon` does its part and the build says so.
@@ -72,6 +75,7 @@ class ExploreConfig(BaseModel):
     share: float = Field(default=1.0, ge=0.0, le=1.0)  # of the slots, for all other kinds
     temperature: float = Field(default=0.1, gt=0.0, allow_inf_nan=False)  # utility
     gamma: float = Field(default=100.0, ge=0.0, allow_inf_nan=False)  # 1 / utility
+    per: Literal["utility", "relevance"] = "utility"  # what temperature and gamma measure
     reward: str = ""  # a head
     posterior: Literal["bootstrap", "linear"] = "bootstrap"
     replicates: int = Field(default=64, ge=2, le=256)
@@ -110,6 +114,11 @@ class ExploreConfig(BaseModel):
         return self.kind in LEARNING and self._share > 0
 
     @property
+    def reads_heads(self) -> bool:
+        """Whether it looks at the heads' scores, which else nobody might ask for."""
+        return bool(self.floor_heads) or self.learns
+
+    @property
     def explores(self) -> bool:
         """Whether it ever draws, or prefers what is uncertain."""
         return self._share > 0 or self.new_share > 0
@@ -132,6 +141,7 @@ class ExploreConfig(BaseModel):
         plan[kernel.POOL], plan[kernel.FLOOR], plan[kernel.FIRST_SLOT] = self.pool, self.floor, self.first_slot
         plan[kernel.MOST_SLOTS] = -1 if self.most_slots is None else self.most_slots
         plan[kernel.NEW_SHARE] = self.new_share
+        plan[kernel.RELATIVE] = self.per == "relevance" and self.kind in ("plackett_luce", "squarecb")
         return plan
 
     def describe(self) -> str:
@@ -140,8 +150,8 @@ class ExploreConfig(BaseModel):
             return "never" if self.never else "none"
         how = {
             "epsilon": "evenly",
-            "plackett_luce": f"Plackett-Luce, temperature {self.temperature:g}",
-            "squarecb": f"SquareCB, gamma {self.gamma:g}",
+            "plackett_luce": f"Plackett-Luce, temperature {self.temperature:g} of the {self.per}",
+            "squarecb": f"SquareCB, gamma {self.gamma:g} per {self.per}",
             "thompson": f"Thompson sampling of {self.reward!r}, {self.replicates} "
             + ("bootstrapped heads" if self.posterior == "bootstrap" else "draws of a Gaussian posterior"),
             "linucb": f"LinUCB of {self.reward!r}, alpha {self.alpha:g}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
@@ -18,6 +19,9 @@ __all__ = ["Added", "FatigueConfig", "Price", "UtilityConfig", "UtilityWeights"]
 
 NOTHING: F64 = np.zeros(0)
 _SLACK = 1e-9
+
+
+_parsed = lru_cache(maxsize=256)(Formula.parse)
 
 
 class FatigueConfig(BaseModel):
@@ -60,7 +64,7 @@ class UtilityConfig(BaseModel):
     @property
     def parsed(self) -> Formula | None:
         """The formula, None if there is none."""
-        return Formula.parse(self.formula) if self.formula else None
+        return _parsed(self.formula) if self.formula else None
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -140,16 +144,14 @@ class Added:
     """The part of a utility that is no weighted sum: the formula, and what guardrails add."""
 
     def __init__(
-        self, config: UtilityConfig, prices: Sequence[Price], heads: Mapping[str, bool], catalog: CatalogView,
-        amounts: frozenset[str] = frozenset(),
-    ) -> None:  # fmt: skip
-        """heads: in the order of the score columns. amounts: heads whose score is an amount, no probability.
+        self, config: UtilityConfig, prices: Sequence[Price], heads: Mapping[str, bool], catalog: CatalogView
+    ) -> None:
+        """heads: in the order of the score columns.
 
         Raises ConfigError for a column that the catalog does not have, and for a guardrail over an unknown head.
         """
         self._formula = config.parsed
         self._at = {name: column for column, name in enumerate(heads)}
-        self._amounts = amounts
         columns = self._formula.columns if self._formula is not None else ()
         self._columns = {name: item_numbers(catalog, name) for name in columns}
         served = [price for price in prices if price.amount != 0.0]
@@ -160,33 +162,43 @@ class Added:
                     got=f"{price.head!r} in {price.name!r}",
                     do="Build again.",
                 )
-        self._by_head = [(self._at[price.head], price.amount) for price in served if price.head]
-        self._by_group = [(Group(price.group, catalog), price.amount) for price in served if price.group is not None]
+        self._by_head = [(price.name, self._at[price.head], price.amount) for price in served if price.head]
+        self._by_group = [(p.name, Group(p.group, catalog), p.amount) for p in served if p.group is not None]
 
     def __bool__(self) -> bool:
         return self._formula is not None or bool(self._by_head or self._by_group)
 
     def of(self, rows: I32, scores: F64, now_us: int) -> F64:
-        """(n,) for item rows and their scores (n, heads); empty where nothing is added. Raises DataError where a
-        probability is none."""
+        """(n,) for item rows and their scores (n, heads); empty where nothing is added.
+
+        Raises DataError where a probability is none.
+        """
         if not self:
             return NOTHING
-        total = np.zeros(len(rows))
+        first, *others = self.parts(rows, scores, now_us).values()
+        for other in others:
+            first = first + other
+        return first
+
+    def parts(self, rows: I32, scores: F64, now_us: int) -> dict[str, F64]:
+        """By name (`formula`, or the guardrail's), what each adds: (n,)."""
+        found: dict[str, F64] = {}
         if self._formula is not None:
             heads = {name: scores[:, self._at[name]] for name in self._formula.heads}
             for name, score in heads.items():
-                if name not in self._amounts and ((score < -_SLACK) | (score > 1.0 + _SLACK)).any():
+                if ((score < -_SLACK) | (score > 1.0 + _SLACK)).any():
                     raise DataError(
                         expected=f"probabilities from the calibrated head {name!r}",
                         got="a score outside [0, 1]",
                         do="Calibrate the head, or say that it only ranks.",
                     )
-            total += self._formula.value(heads, {name: _of(v, rows) for name, v in self._columns.items()}, len(rows))
-        for column, amount in self._by_head:
-            total += amount * scores[:, column]
-        for group, amount in self._by_group:
-            total += amount * group.of(rows, now_us)
-        return total
+            columns = {name: _of(values, rows) for name, values in self._columns.items()}
+            found["formula"] = self._formula.value(heads, columns, len(rows))
+        for name, column, amount in self._by_head:
+            found[f"guardrail {name}"] = amount * scores[:, column]
+        for name, group, amount in self._by_group:
+            found[f"guardrail {name}"] = amount * group.of(rows, now_us)
+        return found
 
 
 def _of(values: F64, rows: I32) -> F64:

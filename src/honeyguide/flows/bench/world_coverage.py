@@ -26,8 +26,9 @@ from honeyguide.world.config import Shape
 
 __all__ = ["Pair", "pairs", "summary"]
 
-SHARES, POOLS = (0.3, 0.6, 0.9), (5, 8, 12)
-"""Of the logging policy: the share of slots given to chance, and among how many candidates; all are in reach of it."""
+TEMPERATURES, POOLS = (0.25, 0.5, 1.0), (5, 8, 12)
+"""Of the logging policy, Plackett-Luce over the relevance of so many candidates: all are in reach of it, the likelier
+the better they are."""
 SLOTS, PEOPLE, ITEMS, WARM_DAYS, DAYS = 4, 600, 120, 28, 7
 CHANGES = 8
 """Of each world; their intervals rest on one log, so they are not independent of one another."""
@@ -73,7 +74,9 @@ def _world(place: Path, seed: int) -> Iterator[Pair]:
     config["heads"] = [{**head, "trees": 60, "max_rows": 40_000} for head in config["heads"]]
     pool = int(rng.choice(POOLS))
     config["surfaces"]["home"]["candidates"] = pool
-    config["surfaces"]["home"]["slate"]["explore"] = {"epsilon": float(rng.choice(SHARES)), "pool": pool}
+    config["surfaces"]["home"]["slate"]["explore"] = {
+        "kind": "plackett_luce", "per": "relevance", "temperature": float(rng.choice(TEMPERATURES)), "pool": pool,
+    }  # fmt: skip
     configure(layout, config)
     build(layout.root)
     changes = [Changed.of(Change.of(document), layout) for document in _drawn(rng, pool)]
@@ -93,7 +96,10 @@ def _drawn(rng: np.random.Generator, pool: int) -> list[dict[str, Any]]:
         kind = ("explore", "weights", "weights", "cap", "both")[int(rng.integers(5))]
         slate: dict[str, Any] = {}
         if kind in ("explore", "both"):
-            slate["explore"] = {"epsilon": round(float(rng.uniform(0.0, 0.95)), 3), "pool": int(rng.integers(2, pool))}
+            slate["explore"] = {"temperature": round(float(np.exp(rng.uniform(np.log(0.05), np.log(3.0)))), 3)}
+            if rng.random() < 0.5:
+                share = round(float(rng.uniform(0.0, 0.95)), 3)
+                slate["explore"] = {"kind": "epsilon", "epsilon": share, "pool": int(rng.integers(2, pool))}
         if kind in ("weights", "both"):
             # From a touch to another policy altogether.
             size = float(rng.choice([0.05, 0.3, 1.5]))

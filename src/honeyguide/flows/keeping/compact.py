@@ -26,11 +26,12 @@ from honeyguide.engines.tasks.steps import disk_errors
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.rights import put_resets
 from honeyguide.intake.catalog import put_items
 from honeyguide.intake.events import from_log, impressions_from_log
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import EVENTS, IMPRESSIONS, ITEMS, QUARANTINE, Table
-from honeyguide.serving.record import EVENT, IMPRESSION, ITEM
+from honeyguide.serving.record import EVENT, IMPRESSION, ITEM, RESET, decode_reset
 
 __all__ = ["compact", "open_log", "retain"]
 
@@ -88,6 +89,7 @@ def _move_events(tables: Snapshots, log: EventLog) -> dict[str, int]:
     head = log.head()
     done = {name: tables.offset(name, log.id) for name in (EVENTS.name, ITEMS.name)}
     items: list[bytes] = []
+    resets: list[dict[str, Any]] = []
     if min(done.values()) < head:
         with tables.appender(EVENTS.name, logs={log.id: head}) as events:
             for page in _pages(log, min(done.values()), head):
@@ -95,6 +97,10 @@ def _move_events(tables: Snapshots, log: EventLog) -> dict[str, int]:
                 if fresh:
                     events.add(from_log(fresh))
                 items += [record.payload for at, record in page if record.kind == ITEM and at > done[ITEMS.name]]
+                resets += [decode_reset(record.payload) for _, record in page if record.kind == RESET]
+            if resets:
+                # Before the events are in force: killed in between, they are added again, and each counts once.
+                put_resets(tables, resets)
         if tables.find(ITEMS.name) is not None or items:
             with tables.appender(ITEMS.name, replace=True, logs={log.id: head}) as catalog:
                 catalog.add(put_items(typed(tables, ITEMS), items) if items else typed(tables, ITEMS))

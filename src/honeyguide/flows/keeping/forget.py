@@ -31,6 +31,8 @@ from honeyguide.flows.keeping.compact import compact, open_log
 from honeyguide.flows.keeping.traces import Person
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.loading.pending import recover
+from honeyguide.flows.registry import fallback
+from honeyguide.flows.rights import person_of
 from honeyguide.serving.record import erase_record
 
 __all__ = ["forget"]
@@ -163,7 +165,8 @@ def _saw(layout: Layout, build_id: str, person: Person) -> bool:
     manifest = json.loads(layout.manifest(build_id).read_text())
     people = layout.root / manifest["folders"].get("catalog", "") / "users.json"
     try:
-        return person.id in msgspec.json.decode(people.read_bytes(), type=list[str])
+        # One who began anew may be there as a former self alone.
+        return any(person_of(one) == person.id for one in msgspec.json.decode(people.read_bytes(), type=list[str]))
     except (OSError, msgspec.DecodeError):
         return True
 
@@ -213,7 +216,7 @@ def _retire(layout: Layout, person: Person) -> list[str]:
     current = layout.current.read_text().strip() if layout.current.exists() else ""
     left = [build_id for build_id in layout.build_ids() if build_id not in retired]
     if current in retired and left:
-        atomic_write(layout.current, left[-1].encode())
+        atomic_write(layout.current, fallback(layout, left).encode())
     elif current in retired:
         layout.current.unlink()
     layout.retired.mkdir(exist_ok=True)

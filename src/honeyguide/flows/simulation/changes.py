@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError
 from honeyguide.flows.config import WorkspaceConfig, load_plugin
+from honeyguide.flows.exploring.learn import wanted
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.world.changes import AnyChange, changes_of
@@ -124,10 +125,10 @@ class Change:
                 got=f"`policy.{key}`: {what}",
                 do="Mend the change file; docs/configuration.md lists the keys.",
             ) from error
-        known = {head.name for head in made.heads}
+        known = made.head_names
         for name, surface in made.surfaces.items():
             utility = surface.slate.utility
-            strange = [head for head in (*utility.weights, *utility.rank_weights) if head not in known]
+            strange = [head for head in utility.heads if head not in known]
             if strange:
                 raise ConfigError(
                     expected=f"heads of the workspace ({', '.join(known) or 'none'})",
@@ -177,7 +178,9 @@ def _built(config: WorkspaceConfig) -> str:
     """What of a configuration a build depends on; a build decides which of the heads that rank are good enough."""
     made = {key: value for key, value in config.model_dump(mode="json").items() if key not in _SERVED}
     home = config.surfaces.get("home")
-    return fingerprint([made, sorted(home.slate.utility.rank_weights) if home is not None else []])
+    ranks = sorted(home.slate.utility.rank_weights) if home is not None else []
+    # Only what is wanted of the impressions is in a build; wanting nothing changes none.
+    return fingerprint([made, ranks, *([learnt] if (learnt := wanted(config)) is not None else [])])
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from honeyguide.evaluation.replay.log import DecisionLog, Facts
 from honeyguide.evaluation.replay.policy import Target
 from honeyguide.evaluation.replay.slates import SlateConfig, evaluate_slates
 from honeyguide.flows import answer
+from honeyguide.flows.guardrails import prices_of
 from honeyguide.flows.live import Live, Surface
 from honeyguide.flows.pipeline import Composers
 from honeyguide.flows.simulation.arms import Arm
@@ -82,12 +83,13 @@ class Shadow:
         visit, at = self._audience.asking
         given: dict[str, Any] = {"k": ask.request.k, "filters": ask.request.filters}
         own = surface.composers.of(ask.kind).odds(
-            pool.items[0], slate.rows, scores=scores, blend=pool.blend[0], seen=ask.seen, **given
+            pool.items[0], slate.rows, scores=scores, blend=pool.blend[0], seen=ask.seen, moment=ask.moment, **given
         )
         truth = np.zeros((1 + len(self._arms), len(self.depths), 3))
         truth[0] = self._truth(visit, at, slate.rows)
         others, elsewhere = [], []
         for n, live in enumerate(self._lives):
+            moment = ask.moment
             if live is None:
                 composer, seen = self._composer(n, surface).of(ask.kind), ask.seen
                 items, blend, heads = pool.items[0], pool.blend[0], scores
@@ -98,15 +100,22 @@ class Shadow:
                 found = answer.retrieve(live, their, asked)
                 heads = answer.rank(live, their, asked, found, Deadline(_PATIENCE_MS))
                 seen, items, blend = asked.seen, found.items[0], found.blend[0]
+                moment = asked.moment
                 composer = their.composers.of(asked.kind)
-            odds = composer.odds(items, slate.rows, scores=heads, blend=blend, seen=seen, **given)
+            odds = composer.odds(items, slate.rows, scores=heads, blend=blend, seen=seen, moment=moment, **given)
             chance, rest = _aligned(own, odds)
             others.append(chance)
             elsewhere.append(rest)
-            draws = _DRAWS if composer.config.explore.epsilon > 0 else 1
+            draws = _DRAWS if composer.explorer.config.draws else 1
             for draw in range(draws):
                 drawn = composer.compose(
-                    items, scores=heads, blend=blend, seen=seen, request_id=f"{ask.request_id}~{n}~{draw}", **given
+                    items,
+                    scores=heads,
+                    blend=blend,
+                    seen=seen,
+                    moment=moment,
+                    request_id=f"{ask.request_id}~{n}~{draw}",
+                    **given,
                 )
                 truth[1 + n] += self._truth(visit, at, drawn.rows) / draws
         self._waiting[ask.request_id] = Told(
@@ -139,9 +148,14 @@ class Shadow:
         key, base = (n, surface.name), self._base
         kept = self._composers.get(key)
         if kept is None or kept[0] is not base.catalog:
-            known = frozenset(head.name for head in base.config.heads)
+            known = base.config.head_names
             config = self._arms[n].policy(base.config).surfaces[surface.name]
-            kept = (base.catalog, base.pipeline.composers(config, known, base.catalog))
+            kept = (
+                base.catalog,
+                base.pipeline.composers(
+                    config, known, base.catalog, prices=prices_of(base.manifest.guarded, surface.name, config)
+                ),
+            )
             self._composers[key] = kept
         return kept[1]
 
@@ -231,7 +245,11 @@ def _only_slates(base: Live, arm: Arm) -> bool:
         if mine != theirs or surface.slate.rules.hide_seen != theirs.slate.rules.hide_seen:
             return False
         # Where one asks the heads and the other does not, there are no scores to share.
-        asks = [bool(one.slate.utility.weights or one.slate.utility.rank_weights) for one in (surface, theirs)]
+        asks = [bool(one.slate.heads) or one.slate.explore.reads_heads for one in (surface, theirs)]
         if asks[0] != asks[1]:
+            return False
+        # New items that join the candidates are no part of what both would look at.
+        joining = [(one.slate.explore.new_candidates, one.slate.explore.new_below) for one in (surface, theirs)]
+        if joining[0] != joining[1] and (joining[0][0] or joining[1][0]):
             return False
     return True
