@@ -15,8 +15,10 @@ from honeyguide import __version__
 from honeyguide.cli import (
     bench,
     data,
+    explore,
     load,
     log,
+    models,
     ope,
     quarantine,
     report,
@@ -25,6 +27,7 @@ from honeyguide.cli import (
     skew,
     training,
     tune,
+    utility,
     workspace,
 )
 from honeyguide.errors import HoneyguideError, RequestError
@@ -41,9 +44,11 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(models.app, name="models")
+app.add_typer(explore.app, name="explore")
 for commands in (
     workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
-    bench.app,
+    bench.app, models.retraining, utility.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

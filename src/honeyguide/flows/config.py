@@ -198,65 +198,6 @@ class RightsConfig(_Closed):
     strength: float = Field(default=0.6, gt=0.0, le=1.0)
 
 
-class ShadowConfig(_Closed):
-    """Another build that scores a share of the requests after they are answered, unseen, to be compared.
-
-    build "": none. `honeyguide models shadow` says the same without an edit, and goes before this section.
-    queue: requests that may wait for it; what comes on top is not scored, and counted.
-    """
-
-    build: str = ""
-    share: float = Field(default=0.1, gt=0.0, le=1.0)
-    queue: int = Field(default=256, ge=1, le=100_000)
-
-
-class CanaryConfig(_Closed):
-    """Another build that answers a share of the people, and steps back by itself when it hurts.
-
-    It steps back when after `least_requests` answers it fails (an error or a fallback) more often than the build in
-    service, or a `guardrails` action follows more often, by a test that may be looked at always with a false alarm in
-    `alpha` of all canaries; or when it takes more than `slower` times as long (by four standard errors).
-    """
-
-    build: str = ""
-    share: float = Field(default=0.05, gt=0.0, le=0.5)
-    least_requests: int = Field(default=200, ge=10)
-    alpha: float = Field(default=0.01, gt=0.0, lt=0.5)
-    slower: float = Field(default=1.5, gt=1.0)
-    guardrails: tuple[str, ...] = ("hide", "less_like_this")
-
-
-class RetrainConfig(_Closed):
-    """When `honeyguide retrain --if-needed` builds anew, and how it judges what it built.
-
-    every_days: age by the workspace's clock at which a build is old (0: never). new_events: events since the build that
-    call for another by themselves (0: never). psi: a feature that the ranker leans on by `least_importance` has drifted
-    above it. ece: how much the calibration error of a served head may have grown on fresh outcomes. least_events: below
-    so many new events nothing is measured. held_out: share of the new events, the newest, that decide between the old
-    and the new. margin: how much nDCG@10 the new one may lose, at the low end of the interval.
-    """
-
-    every_days: float = Field(default=7.0, ge=0)
-    new_events: int = Field(default=0, ge=0)
-    psi: float = Field(default=0.25, gt=0)
-    least_importance: float = Field(default=0.02, ge=0, le=1)
-    ece: float = Field(default=0.02, gt=0)
-    least_events: int = Field(default=500, ge=1)
-    held_out: float = Field(default=0.5, gt=0, lt=1)
-    margin: float = Field(default=0.005, ge=0)
-
-
-class RightsConfig(_Closed):
-    """Actions by which people say what they do not want: of one item, and of everything like it.
-
-    strength: how far the most similar item falls, as a share of what separates best from worst.
-    """
-
-    hide: tuple[str, ...] = ("hide",)
-    less: tuple[str, ...] = ("less_like_this",)
-    strength: float = Field(default=0.6, gt=0.0, le=1.0)
-
-
 class WorkspaceConfig(_Closed):
     """All of `honeyguide.toml`."""
 
