@@ -29,7 +29,7 @@ def test_stability_is_what_the_integral_says(shift: float) -> None:
         population_stability(sketch(rng.normal(size=20_000)), 20_000, 0.0, rng.normal(shift, 1, 20_000))
         for _ in range(5)
     ]
-    assert np.mean(found) == pytest.approx(truth, rel=0.08)
+    assert np.mean(found) == pytest.approx(truth, rel=0.12)
 
 
 def test_without_a_shift_chance_alone_calls_nobody() -> None:

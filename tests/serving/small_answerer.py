@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from honeyguide.contracts import Appended, Health
 from honeyguide.engines.log.keys import time_key
 from honeyguide.engines.log.sqlite import SqliteLog
@@ -19,6 +21,8 @@ from honeyguide.schema.wire import (
     EventsRequest,
     Item,
     RecommendRequest,
+    ResetAnswer,
+    ResetRequest,
     SearchAnswer,
     SearchRequest,
     ShownItem,
@@ -119,6 +123,28 @@ class SmallAnswerer:
 
         self._log.append([item_record(item, _now_us())]).add_done_callback(stored)
         return done
+
+    def reset(self, request: ResetRequest) -> Future[ResetAnswer]:
+        answer: Future[ResetAnswer] = Future()
+        answer.set_result(ResetAnswer(request.user_id, "2026-01-01T00:00:00+00:00"))
+        return answer
+
+    def again(self, request_id: str) -> str:
+        if request_id == "unknown":
+            raise NotFoundError(expected="the id of an answer", got=request_id, do="Take one of an answer.")
+        return request_id
+
+    def trace(self, request: RecommendRequest, again: str | None = None) -> dict[str, Any]:
+        return {"surface": request.surface, "again": again, "candidates": []}
+
+    def why(self, again: str, item_id: str) -> dict[str, Any]:
+        return {"request_id": again, **structs.asdict(self.item(item_id))}
+
+    def models(self) -> dict[str, Any]:
+        return {"models": [{"build": "b1", "state": "in service"}]}
+
+    def parameters(self) -> dict[str, Any]:
+        return {"surfaces": {"home": {"text": ["What many people choose: counts most."]}}}
 
     def health(self) -> Health:
         return Health(ready=bool(self._items), build_id="b1", detail="" if self._items else "no items")

@@ -391,6 +391,39 @@ def test_reports_are_listed_and_given_whole(call: Client) -> None:
         assert refused.json()["error"]["message"]
 
 
+# ---------------------------------------------------------------------------------------------- trace, why, rights
+
+
+def test_a_trace_now_or_of_an_answer_and_why(call: Client) -> None:
+    assert call("POST", "/v1/trace", json={"surface": "home"}).json()["surface"] == "home"
+    assert call("GET", "/v1/trace?request_id=r%201").json()["again"] == "r 1"
+    told = call("GET", f"/v1/why?request_id=r1&item_id={quote(ODD_ID, safe='')}").json()
+    assert (told["request_id"], told["item_id"]) == ("r1", ODD_ID)
+    assert call("GET", "/v1/models").json()["models"][0]["state"] == "in service"
+    assert call("GET", "/v1/parameters").json()["surfaces"]["home"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/trace", 422), ("/v1/trace?request_id=", 422), ("/v1/trace?request_id=a&x=1", 422),
+        ("/v1/trace?request_id=%0a", 422), ("/v1/trace?request_id=%ff", 400), ("/v1/trace?request_id=unknown", 404),
+        ("/v1/trace?request_id=" + "a" * 513, 422), ("/v1/why?request_id=r1", 422),
+        ("/v1/why?request_id=unknown&item_id=a", 404), ("/v1/why?request_id=r1&item_id=nothing", 404),
+    ],
+)  # fmt: skip
+def test_bad_questions_about_answers(call: Client, path: str, status: int) -> None:
+    answer = call("GET", path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["do"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"user_id": ""}', b'{"user_id": 4}', b'{"user_id": "a", "x": 1}',
+                                  b'{"user_id": "a\\u0000"}'])  # fmt: skip
+def test_bad_resets(call: Client, body: bytes) -> None:
+    assert call("POST", "/v1/reset", content=body).status_code in (400, 422)
+
+
 # ------------------------------------------------------------------------------------------------------- OpenAPI
 
 
@@ -399,6 +432,7 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
     assert set(document["paths"]) == {
         "/v1/recommend", "/v1/search", "/v1/suggest", "/v1/events", "/v1/items/{item_id}", "/v1/pipeline",
         "/v1/evaluation", "/v1/reports", "/v1/reports/{name}", "/v1/quality", "/", "/healthz", "/readyz", "/metrics",
+        "/v1/reset", "/v1/trace", "/v1/why", "/v1/models", "/v1/parameters",
     }  # fmt: skip
     assert set(document["paths"]["/v1/items/{item_id}"]) == {"get", "put"}
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
@@ -424,7 +458,7 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
                 assert "example" in content, (path, method)
 
 
-@pytest.mark.parametrize("route", ["recommend", "search", "events"])
+@pytest.mark.parametrize("route", ["recommend", "search", "events", "reset", "trace"])
 def test_the_documents_examples_are_answered(call: Client, route: str) -> None:
     document = call("GET", "/openapi.json").json()
     operation = document["paths"][f"/v1/{route}"]["post"]
