@@ -192,10 +192,46 @@ def test_the_pipeline_shows_the_build_and_follows_it(page: Page, product: Produc
     expect(page.locator("body")).to_contain_text(now)
 
 
+def test_a_card_leads_to_why_and_to_every_candidates_way(page: Page, product: Product) -> None:
+    page.goto(f"{product.console}/?person=p5")
+    expect(page.locator(TITLES)).to_have_count(20)
+    first = titles(page)[0]
+    page.get_by_role("link", name=f"Why {first}?", exact=True).click()
+    expect(page.get_by_role("heading", name=f"Why {first}?")).to_be_visible()
+    expect(page.locator(".why .notes li").first).to_be_visible()
+    rows = page.locator(".candidates tbody tr")
+    expect(rows.first).to_contain_text(first)
+    expect(page.locator(".candidates .is-shown")).to_have_count(20)
+    expect(page.locator(".fallback")).to_contain_text("20 of 20")
+    page.locator(".outcomes .chip").filter(has_text="no slot left").click()
+    expect(page.locator(".candidates .is-shown")).to_have_count(0)
+    expect(rows.first).to_contain_text("no slot left")
+
+
+def test_the_form_traces_another_surface_and_bad_ids_are_said(page: Page, product: Product) -> None:
+    page.goto(f"{product.console}/trace")
+    page.locator("select[name=surface]").select_option("item")
+    page.locator("input[name=items]").fill("f3")
+    page.get_by_role("button", name="Trace").click()
+    expect(page.get_by_role("heading", name=re.compile("^item"))).to_be_visible()
+    expect(page.locator(".candidates .is-shown").first).to_be_visible()
+    page.locator("input[name=request_id]").fill("no-such-request")
+    page.get_by_role("button", name="Trace").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing is known under this name")
+
+
+def test_the_models_page_shows_builds_and_moves(page: Page, product: Product) -> None:
+    page.goto(f"{product.console}/models")
+    expect(page.locator(".builds .in-service")).to_have_count(1)
+    expect(page.locator(".builds")).to_contain_text("error")
+    expect(page.locator(".moves")).to_contain_text("in service")
+
+
 def test_no_page_shows_an_error_or_leaves_home(page: Page, product: Product) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for path in ("/?person=p7", "/search?q=space", "/item/f17", "/board", "/evaluation", "/pipeline"):
+    traces = ("/trace?person=p7", "/trace?surface=item&items=f17", "/trace?surface=board&items=f2|f160")
+    for path in ("/?person=p7", "/search?q=space", "/item/f17", "/board", "/evaluation", "/pipeline", "/models", *traces):
         page.goto(product.console + path)
         expect(page.locator(".skeleton")).to_have_count(0)
         expect(page.get_by_role("alert")).to_have_count(0)

@@ -60,6 +60,7 @@ _PARTS_OF_DATA = frozenset(
     {"catalog", "online", "feature_values", "text", "vectors", "card", "evidence", "training", "reference", "wishes"}
 )
 """Folders of a build that hold tables and indexes, not what was learnt."""
+_KINDS = {"ranker": "ranker", "experience": "exploration"}
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -241,12 +242,14 @@ def _models(layout: Layout, manifest: dict[str, Any]) -> list[dict[str, Any]]:
         if is_source:
             parameters = {"use": made.get("use"), **(made.get("config") or {})}
             metrics = {regime: quality.get(name) for regime, quality in report.get("quality", {}).items()}
-        else:
+        elif name == "ranker":
             parameters = {"heads": manifest["config"].get("heads", [])}
             metrics = {one["name"]: one["metrics"] for one in manifest["reports"] if one["on"]}
+        else:
+            parameters, metrics = made.get("config") or {}, {}
         found.append({
-            "name": name, "kind": "source" if is_source else "ranker", "artifact": place, "there": folder.is_dir(),
-            "parameters": parameters, "metrics": metrics,
+            "name": name, "kind": "source" if is_source else _KINDS.get(name, "model"),
+            "artifact": place, "there": folder.is_dir(), "parameters": parameters, "metrics": metrics,
         })  # fmt: skip
     found.append({
         "name": "blend", "kind": "blend", "artifact": None, "there": True, "parameters": manifest["blend"],
