@@ -230,8 +230,8 @@ def test_the_models_page_shows_builds_and_moves(page: Page, product: Product) ->
 def test_no_page_shows_an_error_or_leaves_home(page: Page, product: Product) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    traces = ("/trace?person=p7", "/trace?surface=item&items=f17", "/trace?surface=board&items=f2|f160")
-    for path in ("/?person=p7", "/search?q=space", "/item/f17", "/board", "/evaluation", "/pipeline", "/models", *traces):
+    more = ("/models", "/trace?person=p7", "/trace?surface=item&items=f17", "/trace?surface=board&items=f2|f160")
+    for path in ("/?person=p7", "/search?q=space", "/item/f17", "/board", "/evaluation", "/pipeline", *more):
         page.goto(product.console + path)
         expect(page.locator(".skeleton")).to_have_count(0)
         expect(page.get_by_role("alert")).to_have_count(0)
