@@ -19,13 +19,15 @@ from honeyguide.kernels.calibration import (
     log_losses,
 )
 
-__all__ = ["Calibration", "calibration_of", "choose_calibrator", "correct"]
+__all__ = ["Calibration", "calibration_of", "choose_calibrator", "correct", "shifted"]
 
 BLOCKS = 5
 """Blocks of time: each is tried after learning from those before it, as it will be in service."""
 PRIORS = (300.0, 100.0, 30.0)
 """How many rows' worth of belief there is that a segment is like the whole."""
 LEAST_OF_EACH = 10
+BEYOND_CHANCE = 2.0
+"""Standard errors by which a calibrator must be better than a simpler one."""
 _Fit = Callable[[F64, F64, F64], Calibrator]
 
 
@@ -43,8 +45,8 @@ class Calibration:
 def choose_calibrator(raw: F64, label: F32, weight: F64 | None = None) -> Calibrator:
     """The calibrator with the least log loss on rows after those it learnt from, fitted again on all rows.
 
-    Rows are in order of time. A calibrator may weigh recent rows more (half as much for every half of the rows that
-    lies between); of equals the simplest wins.
+    Rows are in order of time. A calibrator may weigh recent rows more (half as much for every sixth of the rows
+    that lies between). A simpler one stays unless the next is better beyond chance.
     """
     return calibration_of(raw, label, weight).calibrator
 
@@ -62,8 +64,12 @@ def calibration_of(
     for name, fit in _candidates():
         parts = [fit(raw[:a], y[:a], w[:a])(raw[a:b]) for a, b in itertools.pairwise(cuts)]
         found[name] = log_losses(np.concatenate(parts), y[first:])
-    totals = {name: float(w[first:] @ losses) for name, losses in found.items()}
-    best = min(totals, key=totals.__getitem__)
+    best = "identity"
+    for name, losses in found.items():
+        gain = w[first:] * (found[best] - losses)
+        # What is better by chance alone is no reason to leave the simpler one.
+        if float(gain.sum()) > BEYOND_CHANCE * float(gain.std()) * np.sqrt(len(gain)):
+            best = name
     fits = dict(_candidates())
     calibrator = fits[best](raw, y, w)
     plain = Calibration(calibrator, found[best], slice(first, n))
@@ -80,6 +86,12 @@ def correct(segments: F64, p: F64, segment: I32) -> F64:
     return found
 
 
+def shifted(p: F64, offset: F64 | float) -> F64:
+    """Probabilities whose log-odds are moved by `offset`."""
+    found: F64 = expit(logit(np.clip(p, 1e-15, 1.0 - 1e-15)) + offset)
+    return found
+
+
 def _candidates() -> Iterator[tuple[str, _Fit]]:
     """Simplest first."""
     yield "identity", lambda raw, y, w: identity
@@ -90,8 +102,8 @@ def _candidates() -> Iterator[tuple[str, _Fit]]:
 
 
 def _recent(n: int) -> F64:
-    """1 for the newest row, a half for one that lies half of all rows before it, a quarter for the oldest."""
-    return np.exp2(-2.0 * (n - 1 - np.arange(n)) / max(n, 1))
+    """1 for the newest row, a half for one that lies a sixth of all rows before it, and so on."""
+    return np.exp2(-6.0 * (n - 1 - np.arange(n)) / max(n, 1))
 
 
 def _by_segment(

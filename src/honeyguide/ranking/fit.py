@@ -16,7 +16,7 @@ import numpy as np
 from honeyguide.contracts import F32, F64, I64, BoolArray, Progress
 from honeyguide.errors import BuildError
 from honeyguide.kernels.calibration import log_losses, uncalibrated
-from honeyguide.ranking.calibrate import Calibration, calibration_of, correct
+from honeyguide.ranking.calibrate import Calibration, calibration_of, correct, shifted
 from honeyguide.ranking.config import RankerConfig
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.ranking.linear import LinearFamily
@@ -106,25 +106,27 @@ class _Head:
             return self._off(lacking)
         offset, weight = self._sampling(parts.fit)
         held = np.concatenate([parts.calibrate, parts.test])
-        tried, failed = self._contestants(parts, held, weight, offset)
+        tried, failed = self._contestants(parts, held, weight)
         if not tried:
             return self._off(failed[0].reason if failed else "no kind of model is to be tried")
+        # Where an offset undoes the sampling, all before it lives among the rows drawn, of which each counts once.
         mass = self._mass()
-        calibrations = {one.kind: self._calibration(one.raw, parts.calibrate, mass) for one in tried}
+        drawn = mass if weight is not None else np.ones(len(mass))
+        calibrations = {one.kind: self._calibration(one.raw, parts.calibrate, drawn) for one in tried}
         eligible = [one for one in tried if one.refit is None or one.refit in self.families]
         best = self._preferred(
-            eligible, lambda one, other: self._lost(calibrations[other.kind], calibrations[one.kind], parts, mass)
+            eligible, lambda one, other: self._lost(calibrations[other.kind], calibrations[one.kind], parts, drawn)
         )
-        contest = [*self._log_loss_contest(eligible, best, calibrations, parts, mass), *failed]
+        contest = [*self._log_loss_contest(eligible, best, calibrations, parts, drawn), *failed]
         test, y = parts.test, label[parts.test].astype(np.float64)
         unit = None if rows.unit is None else rows.unit[test]
         base = float(np.average(label[parts.fit], weights=mass[parts.fit]))
-        p = self._rolling(best, calibrations, parts, mass, base)
+        p = self._rolling(best, calibrations, parts, drawn, base, offset)
         options = {"weight": mass[test], "resamples": self.config.resamples, "seed": self.seed}
         metrics = probability_metrics(p, label[test], base, unit, **options)  # type: ignore[arg-type]
         plain = next((one for one in tried if one.kind == "linear"), None)
         if plain is not None:
-            losses = log_losses(self._rolling(plain, calibrations, parts, mass, base), y)
+            losses = log_losses(self._rolling(plain, calibrations, parts, drawn, base, offset), y)
             found = gain_of(losses - log_losses(p, y), unit, **options)  # type: ignore[arg-type]
             names = ("log_loss_logistic_gain", "log_loss_logistic_gain_low", "log_loss_logistic_gain_high")
             metrics |= {"log_loss_logistic": float(np.average(losses, weights=mass[test]))}
@@ -136,7 +138,7 @@ class _Head:
                 f"log loss gain [{low:+.4f}, {high:+.4f}] on {len(test)} rows",
                 fit_rows=len(parts.fit), contest=contest, metrics=metrics,
             )  # fmt: skip
-        served = self._served(best, calibrations[best.kind], whole, young, mass, base)
+        served = self._served(best, calibrations[best.kind], whole, young, drawn, base)
         report = HeadReport(
             name=self.head.name, kind=self.head.kind, on=True,
             reason=f"log loss gain over the constant [{low:+.4f}, {high:+.4f}]", calibrated=True, model=best.kind,
@@ -147,9 +149,7 @@ class _Head:
         )  # fmt: skip
         return Fitted(report, served.model, served.calibration.calibrator, served.calibration.segments, base)
 
-    def _contestants(
-        self, parts: Parts, held: I64, weight: F32 | None, offset: float
-    ) -> tuple[list[_Contestant], list[Contest]]:
+    def _contestants(self, parts: Parts, held: I64, weight: F32 | None) -> tuple[list[_Contestant], list[Contest]]:
         """Every kind that can be fitted, and those that cannot. A line is always drawn, to be compared with."""
         rows, head = self.rows, self.head
         families: list[Family] = list(self.families)
@@ -170,7 +170,7 @@ class _Head:
                     failed.append(Contest(family.kind, False, NDCG if ranks else LOG_LOSS, None, reason=str(error)))
                 continue
             raw = np.full(len(rows.at), np.nan)
-            raw[held] = model.raw(rows.features[held]) + offset
+            raw[held] = model.raw(rows.features[held])
             importance = most_important(self.columns, model.importance())
             tried.append(_Contestant(family.kind, model, raw, importance, model.size, family))
         for one in self.given:
@@ -189,7 +189,9 @@ class _Head:
             segments=self.segments, least_segment_rows=self.config.least_segment_rows,
         )  # fmt: skip
 
-    def _rolling(self, one: _Contestant, found: Mapping[str, Calibration], parts: Parts, mass: F64, base: float) -> F64:
+    def _rolling(
+        self, one: _Contestant, found: Mapping[str, Calibration], parts: Parts, mass: F64, base: float, offset: float
+    ) -> F64:
         """Probabilities of the rows to measure on, as builds that follow each other would give them.
 
         The model stays, the calibration is made anew for each of `ROLLS` blocks, from as many rows as ever, the newest
@@ -200,15 +202,15 @@ class _Head:
         for at, block in enumerate(np.array_split(parts.test, ROLLS)):
             if at:
                 calibration = self._calibration(one.raw, before, mass)
-            given.append(self._probabilities(calibration, one.raw, block, base))
+            given.append(self._probabilities(calibration, one.raw, block, base, offset))
             before = np.concatenate([before, block])[-len(parts.calibrate) :]
         return np.concatenate(given)
 
-    def _probabilities(self, calibration: Calibration, raw: F64, which: I64, base: float) -> F64:
+    def _probabilities(self, calibration: Calibration, raw: F64, which: I64, base: float, offset: float = 0.0) -> F64:
         p = calibration.calibrator(raw[which])
         if calibration.segments is not None and self.rows.segment is not None:
             p = correct(calibration.segments, p, self.rows.segment[which])
-        return np.where(np.isnan(p), base, p)
+        return np.where(np.isnan(p), base, shifted(p, offset) if offset else p)
 
     def _loss(self, calibration: Calibration, part: I64, mass: F64) -> float:
         """Mean log loss over the rows of a part that have a score."""
@@ -275,7 +277,7 @@ class _Head:
         except BuildError:
             return as_it_is
         raw = np.full(len(self.rows.at), np.nan)
-        raw[newest] = model.raw(self.rows.features[newest]) + offset
+        raw[newest] = model.raw(self.rows.features[newest])
         fresh = self._calibration(raw, newest, mass)
         n_young = 0 if recent is None else int((young & ~np.isnan(self.label)).sum())
         return _Served(model, fresh, model.size, len(older), offset, n_young)
@@ -293,7 +295,7 @@ class _Head:
             return None
         x, y = self.rows.features[rows], self.label[rows].astype(np.float64)
         raw = np.full(len(self.rows.at), np.nan)
-        raw[rows] = best.model.raw(x) + self._sampling(np.flatnonzero(~np.isnan(self.label)))[0]  # type: ignore[arg-type]
+        raw[rows] = best.model.raw(x)  # type: ignore[arg-type]
         p = self._probabilities(calibration, raw, rows, base)
         known = self.rows.told[rows, self.index].astype(np.float64)
         chance = np.where(y > 0.5, 1.0, p * (1.0 - known) / np.maximum(1.0 - p * known, 1e-9))
@@ -319,7 +321,7 @@ class _Head:
         lacking = self._lacking(parts)
         if lacking:
             return self._off(lacking)
-        tried, failed = self._contestants(parts, np.concatenate([parts.calibrate, parts.test]), None, 0.0)
+        tried, failed = self._contestants(parts, np.concatenate([parts.calibrate, parts.test]), None)
         eligible = [one for one in tried if one.refit is None or one.refit in self.families]
         if not eligible:
             return self._off(failed[0].reason if failed else "no kind of model is to be tried")

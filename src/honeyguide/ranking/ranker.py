@@ -15,7 +15,7 @@ from honeyguide.errors import BuildError
 from honeyguide.kernels.calibration import Calibrator, CalibratorArrays, calibrate, stack, uncalibrated
 from honeyguide.kernels.linear import Design
 from honeyguide.kernels.trees import FusedTrees, fuse, score
-from honeyguide.ranking.calibrate import correct
+from honeyguide.ranking.calibrate import correct, shifted
 from honeyguide.ranking.external import Names
 from honeyguide.ranking.linear import LinearHead
 from honeyguide.ranking.models import HeadModel, Part
@@ -54,6 +54,8 @@ class _Maps:
         if len(self.segments) and segment is not None:
             for head in np.flatnonzero(self.segments.any(axis=(1, 2))):
                 p[:, head] = correct(self.segments[head], p[:, head], segment)
+        for head in np.flatnonzero(self.offset):
+            p[:, head] = shifted(p[:, head], self.offset[head])
         return p
 
 
@@ -88,7 +90,7 @@ class HeadsRanker:
         self.parts = tuple(parts)
         self._maps, self._trees, self._lines, self._models = maps, trees, dict(lines), dict(models or {})
         self._of_trees = np.flatnonzero([report.model == "trees" for report in on])
-        self._simple = len(self._of_trees) == len(on) and not maps.offset.any()
+        self._simple = len(self._of_trees) == len(on)
         self._gaps = bool(parts)
 
     @classmethod
@@ -195,7 +197,7 @@ class HeadsRanker:
             told = input if isinstance(input, RankInput) else RankInput.of_features(features)
             mine = [at for at, name in enumerate(part.heads) if self._model_of(name) == part.kind]
             raw[:, [self.names.index(part.heads[at]) for at in mine]] = part.raw(told)[:, mine]
-        return raw + self._maps.offset
+        return raw
 
     def _model_of(self, name: str) -> str:
         return next((report.model for report in self.reports if report.name == name and report.on), "")

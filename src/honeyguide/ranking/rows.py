@@ -42,7 +42,7 @@ class HeadReport(msgspec.Struct, frozen=True, kw_only=True):
     trees: int = 0
     fit_rows: int = 0
     refit_rows: int = 0  # rows of the model in service, which learnt again from all but the newest; 0: it did not
-    offset: float = 0.0  # added to the raw score: undoes the sampling of rows without the outcome
+    offset: float = 0.0  # added to calibrated log-odds: undoes the sampling of rows without the outcome
     young_rows: int = 0  # rows whose outcome may still come, weighed by the chance that it does
     metrics: dict[str, float | None] = {}  # on the newest rows, which nothing was chosen on
     importance: dict[str, float] = {}  # share of each feature, largest first
