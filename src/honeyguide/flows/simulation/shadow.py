@@ -30,6 +30,7 @@ FIRSTS = (1, 2, 3, 6)
 """First slots that are valued by themselves where a whole list cannot be: what stands below changes nothing above."""
 REWARDS = {"clicks": k.CLICKED, "purchases": k.BOUGHT, "saves": k.SAVED}
 _PATIENCE_MS = 60_000.0
+_ENDED = -1.0
 _DRAWS = 2
 """Lists that are drawn of a policy that explores, to know its truth."""
 
@@ -44,7 +45,7 @@ class Told:
     propensity: F64  # (m,)
     odds: Odds  # of the policy that showed it
     others: list[F64]  # per other policy (pairs,) its chances of what `odds` holds
-    elsewhere: list[F64]  # per other policy (m,) its chance of anything else
+    elsewhere: list[F64]  # per other policy (m,) its chance of anything else, `_ENDED` where its list has ended
     truth: F64  # (policies, depths, 3) expected clicks, purchases, joy; the first is the list as shown
     did: Any = None  # (m,) bits of `kernels.world`
 
@@ -103,7 +104,7 @@ class Shadow:
                 moment = asked.moment
                 composer = their.composers.of(asked.kind)
             odds = composer.odds(items, slate.rows, scores=heads, blend=blend, seen=seen, moment=moment, **given)
-            chance, rest = _aligned(own, odds)
+            chance, rest = _aligned(own, odds, slate.rows)
             others.append(chance)
             elsewhere.append(rest)
             draws = _DRAWS if composer.explorer.config.draws else 1
@@ -201,7 +202,7 @@ class Shadow:
         log = DecisionLog(
             actions=[ids.id(int(row)) for row in actions],
             chosen=codes[place].astype(np.int32),
-            reward=((did & bit) > 0).astype(np.float64),
+            reward=((did & bit) > 0) * (rest != _ENDED).astype(np.float64),
             propensity=p0[place],
             offered=Ragged(indptr, codes.astype(np.int32)),
             place=place,
@@ -220,18 +221,30 @@ class Shadow:
         return log, p1, np.where(rest > 1e-9, rest, 0.0)
 
 
-def _aligned(own: Odds, other: Odds) -> tuple[F64, F64]:
-    """The other policy's chances of what is in `own`, and by slot of what is not."""
+def _aligned(own: Odds, other: Odds, shown: I32) -> tuple[F64, F64]:
+    """The other policy's chances of what is in `own`, and by slot of what is not.
+
+    A list that the other policy ends above a slot earns nothing there, whatever is shown: the slot keeps the weight of
+    those above (so the chances are the own ones), and `_ENDED` says that its reward does not count. After slots that
+    the other policy would never show nothing is asked of it.
+    """
     chance = np.zeros(len(own.rows))
     slots = len(own.start) - 1
-    rest = np.ones(slots)
+    rest = np.zeros(slots)
+    reached = True
     for slot in range(slots):
         mine = slice(int(own.start[slot]), int(own.start[slot + 1]))
         theirs = slice(int(other.start[slot]), int(other.start[slot + 1]))
+        if theirs.start == theirs.stop:
+            chance[mine] = own.chance[mine]
+            rest[slot] = _ENDED
+            continue
         same = own.rows[mine, None] == other.rows[None, theirs]
         chance[mine] = same @ other.chance[theirs]
-        rest[slot] = 1.0 - chance[mine].sum()
-    return chance, np.maximum(rest, 0.0)
+        if reached:
+            rest[slot] = max(1.0 - chance[mine].sum(), 0.0)
+        reached = reached and bool(chance[mine][own.rows[mine] == shown[slot]].sum() > 0)
+    return chance, rest
 
 
 def _only_slates(base: Live, arm: Arm) -> bool:
