@@ -24,6 +24,8 @@ BENCHMARKS: dict[str, str] = {
     "features": "features as of a million moments over ten million events, by kernel and SQL; online reads and updates",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
     "explore": "bandits on streams of classification, beside Vowpal Wabbit",
+    "rank": "candidates scored by trees and networks; kinds of models head by head; what the context is worth",
+    "slate": "guardrails at full size, kinds of diversity against brute force, and what a list costs",
     "world": "a simulated audience, alone and in front of the product, and off-policy intervals against its truth",
 }
 """Name of each benchmark (and of its module here, unless `_MODULES` says another) and what it measures."""
