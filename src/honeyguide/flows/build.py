@@ -54,6 +54,7 @@ from honeyguide.flows.layout import Layout
 from honeyguide.flows.long_term import arms_of
 from honeyguide.flows.long_term import said as said_of_long_term
 from honeyguide.flows.pipeline import serviceable
+from honeyguide.flows.rankers import network_sentences
 from honeyguide.flows.render_ranking import contest_sentences
 from honeyguide.flows.showings import load_shown
 from honeyguide.flows.skew import check_skew, require_no_skew
@@ -226,7 +227,7 @@ def build(
             path = layout.builds / f"{manifest.build_id}.json"
             atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest)))
             if serve or not layout.current.exists():
-                registry.put_in_service(layout, manifest.build_id, "built")
+                registry.put_in_service(layout, manifest.build_id, "made and put in service")
             else:
                 registry.note(layout, manifest.build_id, "built", "made beside the one in service")
         _sweep(layout, steps)
@@ -443,7 +444,7 @@ def _iso(at_us: int) -> str:
 
 def _ranker_sentences(fitted: Fitted) -> list[str]:
     models = [line for report in fitted.reports for line in contest_sentences(report)]
-    return models + [
+    return models + network_sentences(fitted.pipeline.ranker) + [
         f"heads that rank, for a {kind} request: {'in service' if one.on else 'off'}; {one.reason} (nDCG@10, held out)"
         for kind, one in fitted.decisions.items()
     ]

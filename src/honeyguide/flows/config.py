@@ -7,10 +7,10 @@ import importlib.metadata
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from honeyguide.contracts import BoolArray
 from honeyguide.engines.tables.choice import EngineConfig
@@ -18,6 +18,7 @@ from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
 from honeyguide.flows.reports.config import ReportConfig
 from honeyguide.ranking.config import RankerConfig
+from honeyguide.ranking.deep.config import chain
 from honeyguide.ranking.heads import HeadConfig
 from honeyguide.serving.settings import ServeSettings
 from honeyguide.slate.compose import SlateConfig
@@ -224,6 +225,11 @@ class WorkspaceConfig(_Closed):
     shadow: ShadowConfig = ShadowConfig()
     canary: CanaryConfig = CanaryConfig()
     retrain: RetrainConfig = RetrainConfig()
+
+    @model_validator(mode="after")
+    def _outcomes_follow(self) -> Self:
+        chain(self.heads)
+        return self
 
     @classmethod
     def load(cls, path: Path) -> WorkspaceConfig:

@@ -10,6 +10,7 @@ from honeyguide.contracts import Progress
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.deep import DeepData, deep_scores
 from honeyguide.flows.scorers import LOADERS, scores_of
+from honeyguide.ranking.deep.nets import DeepNet
 from honeyguide.ranking.fit import fit_heads
 from honeyguide.ranking.linear import LinearFamily
 from honeyguide.ranking.models import Family
@@ -18,7 +19,7 @@ from honeyguide.ranking.rows import Rows
 from honeyguide.ranking.trees import TreesFamily
 from honeyguide.schema.vocabulary import Vocabulary
 
-__all__ = ["fit_ranker", "load_ranker", "reliability"]
+__all__ = ["fit_ranker", "load_ranker", "network_sentences", "reliability"]
 
 
 def fit_ranker(
@@ -61,3 +62,10 @@ def load_ranker(folder: Path, columns: Sequence[str] | None = None) -> HeadsRank
 def reliability(ranker: HeadsRanker) -> list[dict[str, Any]]:
     """Reliability curves on the newest rows of each head, which it neither learnt nor was calibrated on."""
     return [{"head": report.name, "points": report.curve} for report in ranker.reports if report.on and report.curve]
+
+
+def network_sentences(ranker: HeadsRanker | None) -> list[str]:
+    """What the build has to say of the networks that serve."""
+    parts = () if ranker is None else ranker.parts
+    nets = [part for part in parts if isinstance(part, DeepNet)]
+    return [f"network of {', '.join(net.heads)}: {note}" for net in nets for note in net.manifest.notes]
