@@ -1,4 +1,4 @@
-"""How heads are made: kinds compete, samples and delays are undone, calibration follows drift. Against planted truths."""
+"""How heads are made, against planted truths: kinds compete, samples and delays are undone, drift is followed."""
 
 from __future__ import annotations
 
@@ -131,11 +131,16 @@ def test_ndcg_by_group_by_plain_loops() -> None:
 
 
 def test_the_design_splits_short_lists_and_tells_what_is_missing() -> None:
-    x = np.array([[0, 1.0, 7, np.nan], [1, 2.0, 7, 3.0], [2, 4.0, 7, 5.0], [2, 9.0, 7, 8.5], [2, 9.5, 7, 1.5]], np.float32)
+    x = np.array(
+        [[0, 1.0, 7, np.nan], [1, 2.0, 7, 3.0], [2, 4.0, 7, 5.0], [2, 9.0, 7, 8.5], [2, 9.5, 7, 1.5]], np.float32
+    )
     design = read_design(x, few=3)
     assert design.dense.tolist() == [1, 3]
     assert design.gap.tolist() == [3]
-    assert list(zip(design.few.tolist(), design.value.tolist(), strict=True)) == [(0, 0.0), (0, 1.0)]  # 2 is most frequent
+    assert list(zip(design.few.tolist(), design.value.tolist(), strict=True)) == [
+        (0, 0.0),
+        (0, 1.0),
+    ]  # 2 is most frequent
     matrix = design.matrix(x)
     assert matrix[:, 0] == pytest.approx((x[:, 1] - x[:, 1].mean()) / x[:, 1].std())
     assert matrix[0, 1] == 0.0  # missing: the mean
@@ -191,8 +196,7 @@ def test_rows_drawn_at_many_rates_count_as_what_they_stand_for() -> None:
 
 
 def test_what_may_still_come_is_weighed_by_its_chance() -> None:
-    """The rate doubles lately, and lately most outcomes have not come yet: dropping them misses the change that weighing
-    finds, and taking them for negatives turns it round."""
+    """The rate doubles lately, and lately most outcomes have not come yet: taken for negatives they hide the change."""
     n, young_from = 30_000, 24_000
     rng = np.random.default_rng(4)
     x = rng.normal(size=(n, 3)).astype(np.float32)
@@ -224,7 +228,7 @@ def test_what_may_still_come_is_weighed_by_its_chance() -> None:
 
 
 def test_calibration_rolls_and_follows_a_drift() -> None:
-    """The base rate climbs all along: a calibration that weighs recent rows is chosen, and is nearer to what follows."""
+    """The base rate climbs all along: a calibration that weighs recent rows is nearer to what follows."""
     rng = np.random.default_rng(0)
     n = 20_000
     z = rng.normal(size=n)
@@ -245,7 +249,9 @@ def test_losses_of_a_calibration_are_of_rows_it_had_not_seen() -> None:
     turned[3_200:] = 1 - turned[3_200:]
     honest, fooled = calibration_of(z, y), calibration_of(z, turned)
     assert honest.tried == slice(800, 4_000)
-    assert np.array_equal(honest.losses[:2_400], fooled.losses[:2_400]) or honest.calibrator.kind != fooled.calibrator.kind
+    assert (
+        np.array_equal(honest.losses[:2_400], fooled.losses[:2_400]) or honest.calibrator.kind != fooled.calibrator.kind
+    )
 
 
 def test_segments_are_calibrated_apart_only_where_it_pays() -> None:
@@ -287,7 +293,9 @@ def test_segments_are_served_as_they_were_calibrated(tmp_path) -> None:
     rows, _ = world(12_000)
     rng = np.random.default_rng(0)
     segment = rng.integers(0, 3, 12_000).astype(np.int32)
-    shifted = expit(logit(expit(1.2 * rows.features[:, 0] - 0.8 * rows.features[:, 1])) + np.array([1.0, -1.0, 0.0])[segment])
+    shifted = expit(
+        logit(expit(1.2 * rows.features[:, 0] - 0.8 * rows.features[:, 1])) + np.array([1.0, -1.0, 0.0])[segment]
+    )
     y = (rng.random(12_000) < shifted).astype(np.float32)
     rows = replace(rows, labels=y[:, None], segment=segment)
     ranker = fit_heads(CONFIG, (HEAD,), [LinearFamily()], NAMES, rows, segments=3)
@@ -300,7 +308,9 @@ def test_segments_are_served_as_they_were_calibrated(tmp_path) -> None:
         assert np.array_equal(again.score(given), ranker.score(given))
         assert again.score(given)[:, 0].mean() == pytest.approx(shifted[of].mean(), abs=0.02)
     nobody = again.score(rows.features)[:, 0]
-    assert np.array_equal(nobody, again.score(replace(RankInput.of_features(rows.features), segment=np.array([-1], np.int32)))[:, 0])
+    assert np.array_equal(
+        nobody, again.score(replace(RankInput.of_features(rows.features), segment=np.array([-1], np.int32)))[:, 0]
+    )
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.03])
@@ -323,7 +333,9 @@ def test_the_calibration_error_is_found_without_what_chance_adds(shift: float) -
 
 
 def test_calibration_error_by_hand() -> None:
-    found = calibration_errors(np.array([0.2] * 10 + [0.8] * 10), np.array([1.0] * 4 + [0.0] * 6 + [1.0] * 8 + [0.0] * 2))
+    found = calibration_errors(
+        np.array([0.2] * 10 + [0.8] * 10), np.array([1.0] * 4 + [0.0] * 6 + [1.0] * 8 + [0.0] * 2)
+    )
     assert found.ece == pytest.approx(0.1)  # .2 off in one half
     variance = np.array([0.24, 0.16]) / 9  # of the rate of each half, without bias
     assert found.error**2 == pytest.approx(max(0.5 * ((0.2**2 - variance[0]) + (0.0 - variance[1])), 0.0))

@@ -196,7 +196,7 @@ def _probability_parts(material: Material, shown: Shown | None, enough: bool, to
         })  # fmt: skip
         told["heads"] |= dict.fromkeys(names, "events")
     if of_shown and shown is not None:
-        rules = {
+        rules: dict[str, Any] = {
             "delays": config.training.delays, "negatives_per_positive": config.training.negatives_per_positive,
         }  # fmt: skip
         parts.append(

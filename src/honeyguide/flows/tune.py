@@ -73,15 +73,16 @@ def tune(
             found.append(_search(layout, config, one, trials, left, tell))
         text = layout.config.read_text(encoding="utf-8")
         new = text
-        for one in found:
-            if one["changed"]:
-                new = changed(new, one["head"], one["parameters"])
-        change = layout.root / (CONFIG if apply else CHANGE)
+        for told in found:
+            if told["changed"]:
+                new = changed(new, told["head"], told["parameters"])
+        change = layout.root / CHANGE
+        change.unlink(missing_ok=True)
         if new != text:
             atomic_write(change, new.encode())
-            WorkspaceConfig.load(change)
-        else:
-            (layout.root / CHANGE).unlink(missing_ok=True)
+            WorkspaceConfig.load(change)  # what is handed over can be built
+            if apply:
+                change = change.replace(layout.config)
     difference = difflib.unified_diff(text.splitlines(), new.splitlines(), CONFIG, change.name, lineterm="", n=1)
     return {
         "workspace": str(layout.root), "found": found, "applied": apply and new != text,
@@ -184,7 +185,7 @@ def changed(text: str, head: str, parameters: Mapping[str, Any]) -> str:
         for key, value in parameters.items():
             at = next((i for i, line in enumerate(block) if re.match(rf"\s*{key}\s*=", line)), -1)
             if at >= 0:
-                comment = re.search(r"\s#.*$", block[at].rstrip("\n"))
+                comment = re.search(r"\s+#.*$", block[at].rstrip("\n"))
                 block[at] = f"{key} = {value}{comment.group() if comment else ''}\n"
             else:
                 block.insert(name - start + 1, f"{key} = {value}\n")

@@ -405,7 +405,7 @@ def open_desk(workspace: str, *, writable: bool = True, watch: bool = True) -> D
     config = WorkspaceConfig.load(layout.config)
     if writable:
         served = Served(open_log(layout.served, config), config.skew) if config.skew.share else None
-        log, impressions = open_log(layout.log, config), open_log(layout.impressions, config)
-        return Desk(layout, log, impressions, watch=watch, served=served)
+        both = open_log(layout.log, config), open_log(layout.impressions, config)
+        return Desk(layout, *both, watch=watch, served=served)
     log = open_log(layout.log, config) if layout.log.exists() else None
     return Desk(layout, log, None, watch=watch)

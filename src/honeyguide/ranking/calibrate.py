@@ -98,7 +98,12 @@ def _candidates() -> Iterator[tuple[str, _Fit]]:
     for name, fit in (("platt", fit_platt), ("beta", fit_beta), ("isotonic", fit_isotonic)):
         yield name, fit
     for name, fit in (("platt", fit_platt), ("beta", fit_beta)):
-        yield f"{name}, recent rows", lambda raw, y, w, fit=fit: fit(raw, y, w * _recent(len(y)))
+        yield f"{name}, recent rows", _recently(fit)
+
+
+def _recently(fit: _Fit) -> _Fit:
+    """The same from rows that count less the older they are."""
+    return lambda raw, y, w: fit(raw, y, w * _recent(len(y)))
 
 
 def _recent(n: int) -> F64:

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -43,10 +43,11 @@ def log_odds(given: F64, gives: str) -> F64:
 class Outside:
     """What scorers from outside share: the head, how failures are counted and told. Implements `models.Part`."""
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(self, head: str, config: ScorerConfig) -> None:
-        self.heads, self.config = (head,), config
+        self.heads: tuple[str, ...] = (head,)
+        self.config = config
         self.lapses: dict[str, int] = {}  # reason -> candidates without a score
         self.lapsed = ""  # why the newest answer lacks scores, "" if it lacks none
         self._alarmed = -_ALARM_EVERY_S

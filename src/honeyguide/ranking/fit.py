@@ -428,7 +428,7 @@ class _Served:
 
 def _check(heads: Sequence[HeadConfig], columns: Sequence[str], rows: Rows) -> None:
     n = len(rows.at)
-    shapes = {
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
         "features": (rows.features.shape, (n, len(columns))),
         "labels": (rows.labels.shape, (n, len(heads))),
         "told": ((n, len(heads)) if rows.told is None else rows.told.shape, (n, len(heads))),

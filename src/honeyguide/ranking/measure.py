@@ -97,7 +97,10 @@ def probability_metrics(
     mine, theirs = log_losses(p, y), log_losses(np.full(len(y), constant), y)
     low, high = interval_of_mean(theirs - mine, unit, weight, resamples=resamples, seed=seed)
     off = calibration_errors(p, y, unit, weight, seed=seed)
-    mean = lambda value: float(np.average(value, weights=weight))  # noqa: E731
+
+    def mean(value: F64) -> float:
+        return float(np.average(value, weights=weight))
+
     return _known(
         rows=float(len(y)), people=float(len(y) if unit is None else len(np.unique(unit))), positives=mean(y),
         log_loss=mean(mine), log_loss_constant=mean(theirs), log_loss_gain=mean(theirs - mine),

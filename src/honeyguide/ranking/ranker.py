@@ -138,7 +138,7 @@ class HeadsRanker:
     @property
     def lapsed(self) -> str:
         """Why the newest answer has base rates in place of a head's scores, "" if it has none."""
-        return "; ".join(part.lapsed for part in self.parts if getattr(part, "lapsed", ""))
+        return "; ".join(filter(None, (getattr(part, "lapsed", "") for part in self.parts)))
 
     def lapses(self) -> dict[str, float]:
         """Candidates that got a base rate in place of a score, by head and reason, since the process began."""

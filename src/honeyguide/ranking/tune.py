@@ -26,6 +26,8 @@ BLOCKS = 4
 """Blocks of time; each but the first is predicted from those before it."""
 STOP_SHARE = 0.15
 """Of the rows that a fold learns from, the newest: where trees stop growing."""
+_EQUAL = (1.0 / BLOCKS, 1.0 / BLOCKS, 1.0 / BLOCKS)
+_NEWEST = (STOP_SHARE / 3, STOP_SHARE / 3, STOP_SHARE / 3)
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,21 @@ def folds_of(config: RankerConfig, head: HeadConfig, index: int, rows: Rows, *, 
         if group is None:
             return []
         known &= group >= 0
-        shares = (config.rank_share,) * 3
+        shares = (config.rank_share, config.rank_share, config.rank_share)
     else:
         shares = (config.stop_share, config.calibrate_share, config.test_share)
     parts = split_by_time(known, rows.at, group, shares)
     older = np.concatenate([parts.fit, parts.stop, parts.calibrate])
     mask = np.zeros(len(rows.at), np.bool_)
     mask[older] = True
-    blocks = split_by_time(mask, rows.at, group, (1.0 / BLOCKS,) * (BLOCKS - 1))
+    blocks = split_by_time(mask, rows.at, group, _EQUAL)
     cut = [blocks.fit, blocks.stop, blocks.calibrate, blocks.test]
     rng, folds = np.random.default_rng(seed), []
     for at in range(1, BLOCKS):
         before = np.concatenate(cut[:at])[-head.max_rows :]
         kept = np.zeros(len(rows.at), np.bool_)
         kept[before] = True
-        inner = split_by_time(kept, rows.at, group, (STOP_SHARE / 3,) * 3)
+        inner = split_by_time(kept, rows.at, group, _NEWEST)
         stop = np.concatenate([inner.stop, inner.calibrate, inner.test])
         fold = Fold(inner.fit, stop, cut[at])
         if group is not None:

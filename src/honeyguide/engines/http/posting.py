@@ -67,6 +67,7 @@ class Posting:
             if size > _MOST_BYTES:
                 self.close()
                 raise OSError(f"an answer of more than {_MOST_BYTES >> 20} MB")
+        answer.close()  # the connection stays
         if not 200 <= answer.status < 300:
             self.close()
             raise OSError(f"HTTP status {answer.status}")
