@@ -131,7 +131,10 @@ def test_ctrl_c_ends_a_query(built: Path) -> None:
         time.sleep(0.1)
     time.sleep(4)  # by now it counts
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    try:
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
 
 
 # ------------------------------------------------------------------------------------------------------- terminal
