@@ -68,6 +68,7 @@ HELD_OUT = 0.25
 """Share of the newest requests that decide whether the ranker goes into service."""
 
 
+_DECIDES = {"rank_weights", "blend_weight", "rank_constant"}  # of the utility: what `Learner._decide` looks at
 Specs = tuple[SourceConfig, ...]
 Fit = tuple[Source, Path]
 
@@ -399,7 +400,8 @@ class Learner:
 
         self._progress("ranker", 0, 1)
         inputs = {
-            **self._learning_key(blend, key), "utility": config.surface("home").slate.utility.model_dump(),
+            **self._learning_key(blend, key),
+            "utility": config.surface("home").slate.utility.model_dump(include=_DECIDES),
             "ranker": config.ranker.model_dump(), "scorers": key_of_files(config.heads, self._steps.store.parent),
             "long_term": [one.model_dump() for one in config.long_term],
         }  # fmt: skip
