@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar, runtime_checkable
-from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 import structlog
@@ -34,9 +33,9 @@ from honeyguide.schema.wire import EventsRequest, RecommendRequest, ResetRequest
 from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.metrics import HasGauges, Metrics
 from honeyguide.serving.openapi import document
-from honeyguide.serving.record import PlainEventsRequest, has_control_characters
+from honeyguide.serving.queries import asked, item_id_of, suggest_query
+from honeyguide.serving.record import PlainEventsRequest
 from honeyguide.serving.refusals import (
-    MalformedRequestError,
     check_ids,
     error_answer,
     from_msgspec,
@@ -50,14 +49,11 @@ __all__ = ["create_app"]
 _log = structlog.get_logger("honeyguide.serving")
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-_ITEMS = b"/v1/items/"
 _VERSION = version("honeyguide")  # of the package itself, which stands above this floor
 _ROOT = msgspec.json.encode(
     {"name": "Honeyguide", "version": _VERSION, "docs": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
 )
-_LONGEST_ID = 512
 _GONE = 499  # nobody hears this status: the client hung up; it only counts
-_SUGGESTIONS, _MOST_SUGGESTIONS = 8, 50
 _FLUSH_S = 1.0
 _LINGER_S = 2.0
 
@@ -239,7 +235,7 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answer)
 
     async def suggest(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        return 200, _encode(answerer.suggest(*_suggest_query(scope["query_string"])))
+        return 200, _encode(answerer.suggest(*suggest_query(scope["query_string"])))
 
     async def events(scope: Scope, body: bytes) -> tuple[int, bytes]:
         plain = PlainEventsRequest.fits(body)
@@ -249,10 +245,10 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answer)
 
     async def get_item(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        return 200, _encode(answerer.item(_item_id(scope)))
+        return 200, _encode(answerer.item(item_id_of(scope)))
 
     async def put_item(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        given, item_id = _decoded(_item_body, body), _item_id(scope)
+        given, item_id = _decoded(_item_body, body), item_id_of(scope)
         if given.item_id not in ("", item_id):
             raise RequestError(
                 expected=f"item_id {item_id!a}, as in the address",
@@ -274,12 +270,12 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         return 200, _encode(answerer.trace(request))
 
     async def trace_again(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        given = _asked(scope["query_string"], ("request_id",))
+        given = asked(scope["query_string"], ("request_id",))
         found = await asyncio.to_thread(answerer.again, given["request_id"])
         return 200, _encode(answerer.trace(RecommendRequest(), found))
 
     async def why(scope: Scope, body: bytes) -> tuple[int, bytes]:
-        given = _asked(scope["query_string"], ("request_id", "item_id"))
+        given = asked(scope["query_string"], ("request_id", "item_id"))
         found = await asyncio.to_thread(answerer.again, given["request_id"])
         return 200, _encode(answerer.why(found, given["item_id"]))
 
@@ -350,71 +346,6 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise from_msgspec(error, body) from error
-
-
-def _item_id(scope: Scope) -> str:
-    """The rest of the path, whatever it holds: slashes, spaces, quotes, any script."""
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    try:
-        item_id = unquote_to_bytes(raw[raw.index(_ITEMS) + len(_ITEMS) :]).decode()
-    except UnicodeDecodeError as error:
-        raise MalformedRequestError(
-            expected="an item id in percent-encoded UTF-8", got=str(error), do="Encode the id."
-        ) from error
-    if not 0 < len(item_id) <= _LONGEST_ID or has_control_characters(item_id):
-        raise RequestError(
-            expected=f"an item id of 1 to {_LONGEST_ID} characters, none of them a control character",
-            got=f"{item_id[:80]!a}",
-            do="Put the id behind /v1/items/, percent-encoded.",
-        )
-    return item_id
-
-
-def _asked(query: bytes, names: tuple[str, ...]) -> dict[str, str]:
-    """Exactly these parameters of a query string, each an id."""
-    try:
-        given = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=8))
-    except ValueError as error:
-        raise MalformedRequestError(
-            expected="a query string", got=str(error), do=f"Send {'=...&'.join(names)}=..., percent-encoded."
-        ) from error
-    if given.keys() != set(names):
-        raise RequestError(
-            expected=" and ".join(names),
-            got=", ".join(sorted(given)) or "nothing",
-            do=f"Ask ?{'=...&'.join(names)}=...",
-        )
-    for name, value in given.items():
-        if not 0 < len(value) <= _LONGEST_ID or has_control_characters(value):
-            raise RequestError(
-                expected=f"{name} of 1 to {_LONGEST_ID} characters, none of them a control character",
-                got=f"{value[:80]!a}", do="Send it as the answer has it.",
-            )  # fmt: skip
-    return given
-
-
-def _suggest_query(query: bytes) -> tuple[str, int]:
-    """`prefix` and `k` of a query string."""
-    try:
-        given = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=8))
-    except ValueError as error:  # bytes that are no UTF-8 are one too
-        raise MalformedRequestError(
-            expected="a query string", got=str(error), do="Send prefix=...&k=..., percent-encoded."
-        ) from error
-    k = given.get("k", str(_SUGGESTIONS))
-    if "prefix" not in given or given.keys() - {"prefix", "k"}:
-        raise RequestError(
-            expected="prefix, and k if you like", got=", ".join(sorted(given)) or "nothing", do="Ask ?prefix=...&k=8."
-        )
-    if not (k.isascii() and k.isdigit() and len(k) <= 3 and 1 <= int(k) <= _MOST_SUGGESTIONS):
-        raise RequestError(expected=f"k from 1 to {_MOST_SUGGESTIONS}", got=f"{k[:20]!a}", do="Ask ?prefix=...&k=8.")
-    if len(given["prefix"]) > _LONGEST_ID:
-        raise RequestError(
-            expected=f"a prefix of at most {_LONGEST_ID} characters",
-            got=f"{len(given['prefix'])}",
-            do="Send what was typed last.",
-        )
-    return given["prefix"], int(k)
 
 
 class _Api(FastAPI):
