@@ -65,7 +65,8 @@ def test_training_rows_by_plain_loops(seed: int) -> None:
         span = slice(given.histories.indptr[r], given.histories.indptr[r + 1])
         assert given.history_at[span].tolist() == full.at[past].tolist()
         for place, event in enumerate(past):
-            same = [e for e in past if full.item[e] == full.item[event] and full.at[e] == full.at[event]]
+            key = full.user[event], full.item[event], full.at[event]
+            same = [e for e in range(len(full)) if (full.user[e], full.item[e], full.at[e]) == key]
             value = given.history_values[span][place]
             assert any(np.array_equal(value, full.value[e], equal_nan=True) for e in same)
         listed = [s for s in range(len(shown)) if shown.user[s] == user[old] and shown.at[s] == at[old]]
