@@ -107,7 +107,8 @@ def cases(draw: st.DrawFn) -> dict:
         "new_share": draw(st.sampled_from([0.0, 0.0, 0.2])), "new_below": 100,
         "temperature": draw(st.sampled_from([0.05, 0.5])), "gamma": draw(st.sampled_from([1.0, 30.0])),
         "alpha": 2.0, "scale": draw(st.sampled_from([0.5, 3.0])), "replicates": draw(st.sampled_from([2, 9])),
-        "posterior": draw(st.sampled_from(["bootstrap", "linear"])), "per": draw(st.sampled_from(["utility", "relevance"])),
+        "posterior": draw(st.sampled_from(["bootstrap", "linear"])),
+        "per": draw(st.sampled_from(["utility", "relevance"])),
         "floor_heads": draw(st.sampled_from([{}, {}, {"buy": 0.4}])),
     }  # fmt: skip
     explore["epsilon" if kind == "epsilon" else "share"] = share
