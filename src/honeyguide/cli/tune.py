@@ -31,7 +31,7 @@ def tune(
     """Depth, learning rate and number of trees, or the ridge of a line, by time-blocked cross validation.
 
     Never looks at the rows that a build measures on. Killed, it goes on where it was. What is found is written to
-    `honeyguide.tuned.toml`, to be read and compared before it counts.
+    `tuned.toml`, to be read and compared before it counts.
     """
     from honeyguide.flows import render, render_ranking
     from honeyguide.flows.tune import tune as run

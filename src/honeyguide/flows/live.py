@@ -508,7 +508,8 @@ class Live:
         read = surface.slate.heads
         heads = [
             {"name": report["name"], "kind": report["kind"], "calibrated": report["calibrated"],
-             "gives": "a probability" if report["calibrated"] else "a rank only", **report["metrics"]}
+             "gives": "a probability" if report["calibrated"] else "a rank only", "model": report.get("model", ""),
+             "calibrator": report.get("calibrator", ""), "contest": report.get("contest", []), **report["metrics"]}
             for report in on if report["name"] in read
         ]  # fmt: skip
         weights = dict(used)

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from honeyguide.contracts import Progress
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.deep import DeepData, deep_scores
+from honeyguide.flows.render_ranking import contest_sentences
 from honeyguide.flows.scorers import LOADERS, scores_of
 from honeyguide.ranking.deep.nets import DeepNet
 from honeyguide.ranking.fit import fit_heads
 from honeyguide.ranking.linear import LinearFamily
 from honeyguide.ranking.models import Family
 from honeyguide.ranking.ranker import Fitted, HeadsRanker
-from honeyguide.ranking.rows import Rows
+from honeyguide.ranking.rows import HeadReport, Rows
 from honeyguide.ranking.trees import TreesFamily
 from honeyguide.schema.vocabulary import Vocabulary
 
@@ -61,7 +64,26 @@ def load_ranker(folder: Path, columns: Sequence[str] | None = None) -> HeadsRank
 
 def reliability(ranker: HeadsRanker) -> list[dict[str, Any]]:
     """Reliability curves on the newest rows of each head, which it neither learnt nor was calibrated on."""
-    return [{"head": report.name, "points": report.curve} for report in ranker.reports if report.on and report.curve]
+    return [
+        {"head": report.name, "points": report.curve, "said": _said(report)}
+        for report in ranker.reports if report.on and report.curve
+    ]  # fmt: skip
+
+
+def _said(report: HeadReport) -> list[str]:
+    """What a reader of the diagram wants to know: how far off it is beyond chance, and what it was chosen against."""
+    told = report.metrics
+    error, low, high = (told.get(f"calibration_error{end}") for end in ("", "_low", "_high"))
+    lines = [f"{report.model}, calibrated by {report.calibrator}"]
+    if error is not None and low is not None and high is not None:
+        lines.append(f"calibration error {error:.4f} [{low:.4f}, {high:.4f}], without what chance adds")
+    if told.get("ece") is not None and told.get("ece_floor") is not None:
+        lines.append(f"ECE {told['ece']:.4f}; chance alone makes {told['ece_floor']:.4f}")
+    gains = [told.get(f"log_loss_logistic_gain{end}") for end in ("", "_low", "_high")]
+    if None not in gains:
+        lines.append("log loss better than a logistic regression's by {:+.4f} [{:+.4f}, {:+.4f}]".format(*gains))
+    contest = [to_builtins(one) for one in report.contest]
+    return lines + contest_sentences({"name": report.name, "contest": contest})
 
 
 def network_sentences(ranker: HeadsRanker | None) -> list[str]:

@@ -30,7 +30,7 @@ from honeyguide.schema.vocabulary import Vocabulary
 
 __all__ = ["CHANGE", "SPACES", "changed", "tune"]
 
-CHANGE = "honeyguide.tuned.toml"
+CHANGE = "tuned.toml"
 """The workspace's configuration with what was found, to be read and then put in its place."""
 SPACES: dict[str, dict[str, Range]] = {
     "trees": {
@@ -60,7 +60,8 @@ def tune(
         chosen = _heads(config, built, heads)
         families = [family for family in families_of(config, threads=2) if family.kind in SPACES]
         work = [(head, family) for head in chosen for family in families]
-        begun, found = time.process_time(), []
+        begun = time.process_time()
+        found: list[dict[str, Any]] = []
         for place, (head, family) in enumerate(work):
             left = None if cpu_s is None else (cpu_s - (time.process_time() - begun)) / (len(work) - place)
             index = [one.name for one in built].index(head.name)

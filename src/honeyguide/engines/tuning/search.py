@@ -84,7 +84,6 @@ class Search:
         done = len(self.tried())
         self._study.sampler = optuna.samplers.TPESampler(
             seed=(self._seed * 1_000_003 + done) % 2**32, n_startup_trials=_STARTUP, multivariate=True,
-            warn_independent_sampling=False,
         )  # fmt: skip
         if not done:
             self._study.enqueue_trial(self._first, skip_if_exists=False)

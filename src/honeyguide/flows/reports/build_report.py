@@ -60,8 +60,8 @@ def render_report(
     """The report as one HTML document: styles and charts inline, no script, no address of anything outside.
 
     `pipeline` and `evaluation`: as `/v1/pipeline` and `/v1/evaluation` give them. `timings`: `name`, `seconds`,
-    `reused` per step. `extras`, all optional: `title`, `reliability` (`head`, `points` of `p`, `y`, `n`), `samples`
-    (`title`, `items` of `title`, `year`, `reason`), `limits` (sentences), `next` (sentences: what to do now).
+    `reused` per step. `extras`, all optional: `title`, `reliability` (`head`, `said`, `points` of `p`, `y`, `n`),
+    `samples` (`title`, `items` of `title`, `year`, `reason`), `limits` (sentences), `next` (sentences: what to do now).
     Missing keys leave out their part; text is escaped wherever it comes from.
     """
     figures = _figures(evaluation.get("rows"))
@@ -176,7 +176,8 @@ def _reliability(value: object) -> list[dict[str, Any]]:
         if points:
             gap = sum(one.n * abs(one.promised - one.happened) for one in points) / (sum(one.n for one in points) or 1)
             label = f"Reliability of {head}: promised against happened"
-            charts.append({"head": head, "gap": gap, "chart": reliability_chart(points, label=label)})
+            said = _texts(row.get("said"))
+            charts.append({"head": head, "gap": gap, "chart": reliability_chart(points, label=label), "said": said})
     return charts
 
 
