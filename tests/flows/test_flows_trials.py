@@ -234,11 +234,12 @@ def test_a_canary_that_is_slow_or_unwelcome_steps_back(shop: Path) -> None:
     assert "times as long" in canary.hurts()
     desk.close()
     desk, canary = small_canary(shop)
+    canary.build_id = "the same in each run"  # it decides who is in the share
     people = [f"someone{n}" for n in range(3_000)]
     even = [person for person in people if rng.random() < 0.05]
     canary.record([EventIn(person, "f1", "hide") for person in even])
     assert canary.hurts() == ""
-    for person in [one for one in people if canary.takes(one)][:60]:
+    for person in [one for one in people if canary.takes(one)][:120]:
         canary.record([EventIn(person, "f2", "hide")] * 3)  # each counts once
     assert "'hide'" in canary.hurts()
     desk.close()
