@@ -65,57 +65,34 @@ def _raise_similarity(highest: Any, row: Any, pool: Any, vectors: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _condition(left: Any, factors: Any, known: Any, row: Any, own: Any, pool: Any, vectors: Any) -> Any:
-    """Condition a determinantal process on one more row: the Cholesky update of Chen et al. 2018, algorithm 1.
+def _condition(left: Any, factors: Any, known: Any, at: Any, row: Any, pool: Any, vectors: Any) -> Any:
+    """Condition a determinantal process on column `at`: the Cholesky update of Chen et al. 2018, algorithm 1.
 
-    left: float64 (pool,), each candidate's determinant gain; factors: float64 (chosen, pool), its row of the Cholesky
-    factor, the first `known` filled. own: (known + 1,) the row's own factors, then its gain; if it is no candidate, its
-    factors are (it must be among the pins) computed by the caller.
+    left: float64 (columns,), by how much each would multiply the determinant; factors: float64 (chosen, columns), the
+    first `known` rows of the Cholesky factor. row: of the column's item.
     """
     similarity = _similarities(row, pool, vectors)
-    root = np.sqrt(max(own[known], _LEAST))
+    root = np.sqrt(max(left[at], _LEAST))
     for j in range(len(left)):
         inner = _SHRINK * similarity[j]
         for s in range(known):
-            inner -= factors[s, j] * own[s]
+            inner -= factors[s, j] * factors[s, at]
         factors[known, j] = inner / root
+    for j in range(len(left)):
         left[j] -= factors[known, j] ** 2
 
 
 @njit(cache=True, nogil=True)
-def _own_factors(row: Any, before: Any, n_before: Any, vectors: Any) -> Any:
-    """Factors and gain of a row that is no candidate, given the pinned rows `before` it."""
-    size = n_before + 1
-    lower = np.zeros((size, size))
-    for a in range(size):
-        first = before[a] if a < n_before else row
-        for b in range(a + 1):
-            second = before[b] if b < n_before else row
-            value = 1.0 if a == b else 0.0
-            if a != b and first < len(vectors) and second < len(vectors):
-                for t in range(vectors.shape[1]):
-                    value += _SHRINK * vectors[first, t] * vectors[second, t]
-            for s in range(b):
-                value -= lower[a, s] * lower[b, s]
-            if a == b:
-                lower[a, a] = np.sqrt(max(value, _LEAST))
-            else:
-                lower[a, b] = value / lower[b, b]
-    own = lower[n_before].copy()
-    own[n_before] = own[n_before] ** 2
-    return own
-
-
-@njit(cache=True, nogil=True)
-def _told(support: Any, target: Any, held: Any, n: Any) -> Any:
-    """For each label of the target, target x log(target / smoothed share) of a list of n items, and their sum."""
-    parts = np.zeros(len(target))
+def _told(target: Any, held: Any, n: Any, parts: Any) -> Any:
+    """The divergence of a list of n items from the target; `parts` gets what each label gives of it."""
     total = 0.0
-    for label in support:
-        share = held[label] / n if n > 0.0 else 0.0
-        parts[label] = target[label] * np.log(target[label] / ((1.0 - SMOOTHING) * share + SMOOTHING * target[label]))
-        total += parts[label]
-    return parts, total
+    for label in range(len(target)):
+        if target[label] > 0.0:
+            share = held[label] / n if n > 0.0 else 0.0
+            smooth = (1.0 - SMOOTHING) * share + SMOOTHING * target[label]
+            parts[label] = target[label] * np.log(target[label] / smooth)
+            total += parts[label]
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -206,41 +183,41 @@ def diversity_order(
     kind, share, vectors = how.kind, how.share, how.vectors
     by_vectors = share < 1.0 and kind != CALIBRATED and len(vectors) > 0
     by_labels = share < 1.0 and kind == CALIBRATED
-    pool = np.zeros((vectors.shape[1] if by_vectors else 0, size), np.float32)
+    by_volume = by_vectors and kind == DPP
+    # Columns of the pool: the candidates, then the pins, which are chosen before all others.
+    columns = size + len(pins) if by_volume else size
+    pool = np.zeros((vectors.shape[1] if by_vectors else 0, columns), np.float32)
     highest = np.zeros(size, np.float32)
-    width = len(pins) + min(steps, size) if by_vectors and kind == DPP else 0
-    left, factors, known = np.ones(size if width else 0), np.zeros((width, size)), 0
-    before = np.zeros(len(pins), np.int32)
+    left, known = np.ones(columns if by_volume else 0), 0
+    factors = np.zeros((len(pins) + min(steps, size) if by_volume else 0, columns))
     held, n_held = np.zeros(len(how.target) if by_labels else 0), 0.0
-    support = np.flatnonzero(how.target > 0.0) if by_labels else np.zeros(0, np.int64)
-    parts, total = np.zeros(0), 0.0
+    parts, gap, total = np.zeros(len(held)), 0.0, 0.0
     members = np.zeros(len(how.least), np.int64)
     if by_vectors:
-        for j in range(size):
-            if rows[order[j]] < len(vectors):
+        for j in range(columns):
+            row = rows[order[j]] if j < size else pin_rows[pins[j - size]]
+            if row < len(vectors):
                 for t in range(vectors.shape[1]):
-                    pool[t, j] = vectors[rows[order[j]], t]
-    for p in pins:
-        if by_vectors and kind == MMR:
-            _raise_similarity(highest, pin_rows[p], pool, vectors)
-        if by_vectors and kind == DPP:
-            own = _own_factors(pin_rows[p], before, known, vectors)
-            _condition(left, factors, known, pin_rows[p], own, pool, vectors)
-            before[known] = pin_rows[p]
+                    pool[t, j] = vectors[row, t]
+    for p in range(len(pins)):
+        row = pin_rows[pins[p]]
+        if by_volume:
+            _condition(left, factors, known, size + p, row, pool, vectors)
             known += 1
+        elif by_vectors:
+            _raise_similarity(highest, row, pool, vectors)
         if by_labels:
-            n_held += _label(pin_rows[p], how.label_indptr, how.label_values, held)
-        _join(pin_rows[p], how.groups, members)
+            n_held += _label(row, how.label_indptr, how.label_values, held)
+        _join(row, how.groups, members)
     result = np.empty(len(order), np.int32)
     taken = np.zeros(len(order), np.bool_)
     done = 0
     for step in range(min(steps, size)):
         limit = cap if step < capped_steps else 0
         wanted = _behind(how.groups, how.least, members, len(pins) + step + 1, len(pins) + min(steps, size))
-        gap = 0.0
         if by_labels:
-            _, gap = _told(support, how.target, held, n_held)
-            parts, total = _told(support, how.target, held, n_held + 1.0)
+            gap = _told(how.target, held, n_held, parts)
+            total = _told(how.target, held, n_held + 1.0, parts)
         best, best_value, bound = -1, -np.inf, False
         for j in range(size):
             if not taken[j]:
@@ -249,10 +226,10 @@ def diversity_order(
                 if bound and not needed:
                     continue
                 value = share * relevance[order[j]]
-                if by_vectors and kind == MMR:
-                    value -= (1.0 - share) * highest[j]
-                elif by_vectors:
+                if by_volume:
                     value += (1.0 - share) * np.log(max(left[j], _LEAST))
+                elif by_vectors:
+                    value -= (1.0 - share) * highest[j]
                 elif by_labels:
                     labelled = row < len(how.label_indptr) - 1 and how.label_indptr[row] < how.label_indptr[row + 1]
                     value -= (1.0 - share) * (
@@ -270,14 +247,11 @@ def diversity_order(
         done += 1
         if limit > 0:
             _count(row, 1, counts, cat_indptr, cat_values)
-        if by_vectors and kind == MMR:
-            _raise_similarity(highest, row, pool, vectors)
-        elif by_vectors:
-            own = np.empty(known + 1)
-            own[:known] = factors[:known, best]
-            own[known] = left[best]
-            _condition(left, factors, known, row, own, pool, vectors)
+        if by_volume:
+            _condition(left, factors, known, best, row, pool, vectors)
             known += 1
+        elif by_vectors:
+            _raise_similarity(highest, row, pool, vectors)
         if by_labels:
             n_held += _label(row, how.label_indptr, how.label_values, held)
         _join(row, how.groups, members)

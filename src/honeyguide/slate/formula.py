@@ -161,7 +161,7 @@ def _terms(part: _Part, sign: float) -> list[tuple[float, _Part]]:
 
 def _said(part: _Part) -> str:
     if part.kind == "number":
-        return f"{part.value:g}"
+        return f"{part.value:.12g}"
     if part.kind == "head":
         return part.name
     if part.kind == _ITEM:
@@ -170,7 +170,7 @@ def _said(part: _Part) -> str:
     if part.kind in ("min", "max"):
         return f"{part.kind}({first}, {second})"
     if part.kind == "-" and part.of[0] == _ZERO:
-        return f"-{_bracketed(part.of[1], second, part.kind)}"
+        return f"-{_bracketed(part.of[1], second, part.kind, right=True)}"
     left, right = _bracketed(part.of[0], first, part.kind), _bracketed(part.of[1], second, part.kind, right=True)
     return f"{left} {part.kind} {right}"
 

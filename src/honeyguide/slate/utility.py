@@ -197,7 +197,7 @@ class Added:
         for name, column, amount in self._by_head:
             found[f"guardrail {name}"] = amount * scores[:, column]
         for name, group, amount in self._by_group:
-            found[f"guardrail {name}"] = amount * group.of(rows, now_us)
+            found[f"guardrail {name}"] = np.where(group.of(rows, now_us), amount, 0.0)
         return found
 
 
