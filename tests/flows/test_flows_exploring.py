@@ -289,3 +289,31 @@ def test_a_running_server_follows_what_stopped(railed: Path, monkeypatch: pytest
         assert desk.gauges()["exploration_stopped"] == 1.0
     finally:
         desk.close()
+
+
+# -------------------------------------------------------------------------------------------- beside another policy
+
+
+def test_a_list_that_the_other_policy_ends_early_earns_nothing_there() -> None:
+    import honeyguide.flows.simulation.shadow as shadow
+    from honeyguide.slate.compose import Odds
+
+    rows, start = np.array([1, 2, 1, 3], np.int32), np.array([0, 2, 4])
+    own = Odds(start, rows, np.array([0.5, 0.5, 0.25, 0.75]))
+    ended = Odds(np.array([0, 2, 2]), rows[:2], np.array([0.9, 0.1]))
+    chance, rest = shadow._aligned(own, ended, np.array([2, 3], np.int32))
+    np.testing.assert_allclose(chance, [0.9, 0.1, 0.25, 0.75])  # the weight of the slot above stays as it is
+    assert rest.tolist() == [0.0, shadow._ENDED]
+
+
+def test_nothing_is_asked_of_a_policy_after_slots_that_it_would_never_show() -> None:
+    import honeyguide.flows.simulation.shadow as shadow
+    from honeyguide.slate.compose import Odds
+
+    rows, start = np.array([1, 2, 1, 3], np.int32), np.array([0, 2, 4])
+    own = Odds(start, rows, np.array([0.5, 0.5, 0.25, 0.75]))
+    other = Odds(np.array([0, 1, 2]), np.array([1, 9], np.int32), np.array([1.0, 1.0]))
+    _, there = shadow._aligned(own, other, np.array([1, 3], np.int32))
+    _, never = shadow._aligned(own, other, np.array([2, 3], np.int32))
+    assert there.tolist() == [0.0, 1.0]  # it would show 9, of which the log knows nothing
+    assert never.tolist() == [0.0, 0.0]
