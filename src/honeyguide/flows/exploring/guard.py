@@ -109,9 +109,7 @@ def _followed(engine: TablesEngine, layout: Layout, rules: dict[str, tuple[Guard
         **{_AT: lists[c.HAPPENED_AT]},
     )  # fmt: skip
     did = events.filter(events[c.ACTION].isin(actions) & events[c.REQUEST_ID].notnull())
-    did = did.group_by([str(c.REQUEST_ID), str(c.ITEM_ID), str(c.ACTION)]).aggregate(
-        **{_DID: did[c.HAPPENED_AT].min()}
-    )
+    did = did.group_by([str(c.REQUEST_ID), str(c.ITEM_ID), str(c.ACTION)]).aggregate(**{_DID: did[c.HAPPENED_AT].min()})
     found: pa.Table = engine.arrow(
         lists.join(did, [str(c.REQUEST_ID)]).order_by([_AT, str(c.REQUEST_ID), str(c.ITEM_ID), str(c.ACTION)])
     )
