@@ -46,7 +46,7 @@ def deep_scores(
     history = min(config.surface("home").history, deep.sequence)
     given, order, position = of_rows(rows, data.full, data.shown, history=history, context=deep.context)
     learn, stop = parts_of(config, rows)
-    unit = rows.at * 0 - 1 if rows.unit is None else rows.unit
+    unit = np.arange(len(rows.at)) if rows.unit is None else rows.unit
     lesson = Lesson(given, rows.labels[order], learn[order], stop[order], unit[order], position)
     work = data.work / "deep" / _key(config, columns, lesson)
     work.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from honeyguide.contracts import F32, I32, I64, Ragged, RankInput
 
-__all__ = ["AGES", "HOURS", "RANKS", "SIGNS", "WEEKDAYS", "Encoded", "Encoder", "Ids", "take_requests"]
+__all__ = ["AGES", "HOURS", "RANKS", "SIGNS", "WEEKDAYS", "Encoded", "Encoder", "Ids", "known_codes", "take_requests"]
 
 AGES = 24
 """Ages of events in powers of two, from below two minutes to above 16 years."""
@@ -231,8 +230,3 @@ def known_codes(codes: I64, min_count: int) -> I64:
     """The codes that appear often enough to have a row, ascending; 0 (nothing told) is none."""
     values, counts = np.unique(codes, return_counts=True)
     return values[(counts >= min_count) & (values != 0)].astype(np.int64)
-
-
-def names_of(columns: Sequence[str], which: Sequence[int]) -> list[str]:
-    """The chosen names."""
-    return [columns[place] for place in which]
