@@ -199,9 +199,8 @@ def test_a_table_of_scores_takes_a_heads_place_in_a_build(built: Path, tmp_path:
     for one in events:
         told.setdefault((one["user_id"], int(one["item_id"][1:]) < 100), []).append(one["value"])
     rows = [(u, f"f{n}", float(np.mean(v))) for (u, half), v in told.items() for n in range(200) if (n < 100) == half]
-    table = pa.table(
-        {name: list(column) for name, column in zip(("user_id", "item_id", "score"), zip(*rows, strict=False), strict=True)}
-    )
+    names = ("user_id", "item_id", "score")
+    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(names)})
     pq.write_table(table, folder / "quality.parquet")
     text = (folder / "honeyguide.toml").read_text()
     text = text.replace(
