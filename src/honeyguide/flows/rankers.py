@@ -79,9 +79,9 @@ def _said(report: HeadReport) -> list[str]:
         lines.append(f"calibration error {error:.4f} [{low:.4f}, {high:.4f}], without what chance adds")
     if told.get("ece") is not None and told.get("ece_floor") is not None:
         lines.append(f"ECE {told['ece']:.4f}; chance alone makes {told['ece_floor']:.4f}")
-    gains = [told.get(f"log_loss_logistic_gain{end}") for end in ("", "_low", "_high")]
-    if None not in gains:
-        lines.append("log loss better than a logistic regression's by {:+.4f} [{:+.4f}, {:+.4f}]".format(*gains))
+    gain, least, most = (told.get(f"log_loss_logistic_gain{end}") for end in ("", "_low", "_high"))
+    if gain is not None and least is not None and most is not None:
+        lines.append(f"log loss better than a logistic regression's by {gain:+.4f} [{least:+.4f}, {most:+.4f}]")
     contest = [to_builtins(one) for one in report.contest]
     return lines + contest_sentences({"name": report.name, "contest": contest})
 
