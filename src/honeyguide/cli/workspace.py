@@ -88,9 +88,7 @@ def build(
     from honeyguide.flows.build import build as run
 
     with render.progress(quiet=as_json) as progress:
-        report = run(
-            folder, engine=None if engine is None else engine.value, progress=progress, allow_skew=allow_skew
-        )
+        report = run(folder, engine=None if engine is None else engine.value, progress=progress, allow_skew=allow_skew)
     render.built(report, as_json=as_json)
 
 

@@ -180,7 +180,11 @@ def label_cut(events: Interactions) -> int:
 
 
 def build(
-    folder: Path | str, *, engine: EngineName | None = None, progress: Progress | None = None, serve: bool = True,
+    folder: Path | str,
+    *,
+    engine: EngineName | None = None,
+    progress: Progress | None = None,
+    serve: bool = True,
     allow_skew: bool = False,
 ) -> dict[str, Any]:
     """Make a build and put it in service; returns the report of `honeyguide build`.
@@ -444,10 +448,11 @@ def _iso(at_us: int) -> str:
 
 def _ranker_sentences(fitted: Fitted) -> list[str]:
     models = [line for report in fitted.reports for line in contest_sentences(report)]
-    return models + network_sentences(fitted.pipeline.ranker) + [
+    ranks = [
         f"heads that rank, for a {kind} request: {'in service' if one.on else 'off'}; {one.reason} (nDCG@10, held out)"
         for kind, one in fitted.decisions.items()
     ]
+    return models + network_sentences(fitted.pipeline.ranker) + ranks
 
 
 def _blend_sentences(fitted: Fitted) -> list[str]:

@@ -159,8 +159,8 @@ class Pipeline:
         return {} if self.ranker is None else dict(zip(self.ranker.names, self.ranker.calibrated, strict=True))
 
     def composers(
-        self, surface: SurfaceConfig, known: frozenset[str], catalog: CatalogView | None = None, *, explore: bool = True,
-        prices: Sequence[Price] = (),
+        self, surface: SurfaceConfig, known: frozenset[str], catalog: CatalogView | None = None, *,
+        explore: bool = True, prices: Sequence[Price] = (),
     ) -> Composers:  # fmt: skip
         """Composers of a surface over this pipeline's heads and vectors; known: all heads of the configuration.
 

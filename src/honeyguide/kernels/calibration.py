@@ -186,9 +186,7 @@ def _calibrate(raw, kind, slope, knot_start, knot_x, knot_y):  # type: ignore[no
     return out
 
 
-def fit_logistic(
-    design: F64, label: F64, *, weight: F64 | None = None, ridge: float = 1e-6, steps: int = 50
-) -> F64:
+def fit_logistic(design: F64, label: F64, *, weight: F64 | None = None, ridge: float = 1e-6, steps: int = 50) -> F64:
     """Coefficients of a logistic regression, the intercept last: (n, k), (n,) -> (k + 1,).
 
     Newton's method with halved steps; `ridge` / 2 times the squared coefficients (not the intercept) is added to the

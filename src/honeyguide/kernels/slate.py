@@ -211,9 +211,7 @@ def utilities(
 
 
 @njit(cache=True, nogil=True)
-def _place_pins(
-    pin_rows: Any, pin_slots: Any, slots: Any, barred: Any, seen: Any, hide_seen: Any, tired: Any
-) -> Any:
+def _place_pins(pin_rows: Any, pin_slots: Any, slots: Any, barred: Any, seen: Any, hide_seen: Any, tired: Any) -> Any:
     """Slot -> number of the pin that takes it (-1: none), and the rule that refuses each pin (0: none)."""
     pin_at = np.full(slots, -1, np.int32)
     refused = np.zeros(len(pin_rows), np.uint8)

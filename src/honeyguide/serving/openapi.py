@@ -326,9 +326,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "parameters",
                 "The main parameters of each surface in plain words, made of the configuration in service.",
-                _found(
-                    {"schema": anything, "example": {"surfaces": {"home": {"text": ["What ..."]}}}}
-                ),
+                _found({"schema": anything, "example": {"surfaces": {"home": {"text": ["What ..."]}}}}),
             )
         },
         "/v1/pipeline": {

@@ -111,7 +111,9 @@ def _survey(layout: Layout, tables: Snapshots, person: Person) -> dict[str, Any]
         had = [sum(_count(part, person, seen) for part in version.parts) for version in tables.history(name)]
         rows[name] = sum(_count(part, person, seen) for part in tables.current(name).parts)
         versions[name] = sum(count > 0 for count in had)
-    waiting = {path.stem: _in_log(path, person) for path in (layout.log, layout.impressions, layout.served) if path.exists()}
+    waiting = {
+        path.stem: _in_log(path, person) for path in (layout.log, layout.impressions, layout.served) if path.exists()
+    }
     return {
         "log": waiting,
         "tables": {name: count for name, count in rows.items() if count},
