@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import msgspec
@@ -100,3 +101,18 @@ def test_figures_read_as_a_person_would_write_them(engine):
     assert two[0].startswith("2 events of 1 person on 2 items, ")
     assert two[2].startswith("100 % of the events share")
     assert not any("e+" in fact or "e-" in fact for fact in (*one, *two))
+
+
+def test_a_log_counted_people_by_people_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(3)
+    events = _events([
+        {"user_id": f"u{chance.randrange(300)}", "item_id": f"i{chance.randrange(40)}",
+         "happened_at": AT + chance.randrange(2_000) * 250_000}
+        for _ in range(4_000)
+    ])  # fmt: skip
+    with DuckDBTables() as engine:
+        whole = _evidence(engine, events)
+        monkeypatch.setattr("honeyguide.intake.evidence._AT_ONCE", 300)
+        assert _evidence(engine, events) == whole
+    assert whole.numbers["people"] == 300
+    assert 0 < whole.numbers["ties"] < 1

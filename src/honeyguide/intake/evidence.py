@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +22,7 @@ __all__ = ["Evidence", "evidence"]
 RATING = "rating"
 _ENOUGH = 0.95  # a field counts as logged if that share of the rows that should have it do
 _FEW_TIES = 5.0  # percent
+_AT_ONCE = 5_000_000  # events whose people are counted together
 Level = Literal["L0", "L1", "L2", "L3"]
 
 
@@ -60,18 +63,21 @@ def evidence(engine: TablesEngine, events: ir.Table, impressions: ir.Table | Non
 def _numbers(engine: TablesEngine, acted: ir.Table) -> dict[str, float | int | str]:
     at = acted[c.HAPPENED_AT]
     (row,) = engine.arrow(
-        acted.aggregate(
-            n=acted.count(), people=acted[c.USER_ID].nunique(), items=acted[c.ITEM_ID].nunique(),
-            first=at.min(), last=at.max(),
-        )
-    ).to_pylist()  # fmt: skip
-    n, n_users, n_items = row["n"], row["people"], row["items"]
-    pairs = _one(engine, acted.select(c.USER_ID, c.ITEM_ID).distinct().count())
-    same = acted.group_by(**{c.USER_ID: acted[c.USER_ID], c.HAPPENED_AT: at.truncate("s")}).aggregate(n=acted.count())
-    tied = _one(engine, same["n"].sum(where=same["n"] > 1)) or 0
-    per_user = acted.group_by(c.USER_ID).aggregate(n=acted.count())
-    histogram = engine.arrow(per_user.group_by("n").aggregate(people=per_user.count()).order_by("n"))
-    of, people = histogram["n"].to_numpy(), histogram["people"].to_numpy()
+        acted.aggregate(n=acted.count(), items=acted[c.ITEM_ID].nunique(), first=at.min(), last=at.max())
+    ).to_pylist()
+    n, n_items = row["n"], row["items"]
+    pairs = tied = 0
+    people: Counter[int] = Counter()  # by their number of events
+    for part in _parts(acted, n):
+        pairs += _one(engine, part.select(c.USER_ID, c.ITEM_ID).distinct().count())
+        second = part[c.HAPPENED_AT].truncate("s")
+        same = part.group_by(**{c.USER_ID: part[c.USER_ID], c.HAPPENED_AT: second}).aggregate(n=part.count())
+        tied += _one(engine, same["n"].sum(where=same["n"] > 1)) or 0
+        per_user = part.group_by(c.USER_ID).aggregate(n=part.count())
+        found = engine.arrow(per_user.group_by("n").aggregate(people=per_user.count()))
+        people.update(dict(zip(found["n"].to_pylist(), found["people"].to_pylist(), strict=True)))
+    n_users = people.total()
+    of = np.array(sorted(people), np.int64)
     days = (row["last"] - row["first"]) / dt.timedelta(days=1) if n else 0.0
     return {
         "events": n,
@@ -84,9 +90,16 @@ def _numbers(engine: TablesEngine, acted: ir.Table) -> dict[str, float | int | s
         "density": pairs / (n_users * n_items) if n else 0.0,
         "ties": tied / n if n else 0.0,
         "repeats": 1 - pairs / n if n else 0.0,
-        "median_events_per_person": float(np.median(np.repeat(of, people))) if n else 0.0,
-        "people_with_one_event": int(people[of == 1].sum()) / n_users if n else 0.0,
+        "median_events_per_person": float(np.median(np.repeat(of, [people[m] for m in of]))) if n else 0.0,
+        "people_with_one_event": people[1] / n_users if n else 0.0,
     }
+
+
+def _parts(acted: ir.Table, n: int) -> Iterator[ir.Table]:
+    """The events of some people after those of others: who met what is counted exactly, and must fit into memory."""
+    parts = max(1, -(-n // _AT_ONCE))
+    for part in range(parts):
+        yield acted if parts == 1 else acted.filter((acted[c.USER_ID].hash() % parts).abs() == part)
 
 
 def _one(engine: TablesEngine, value: Any) -> Any:
