@@ -66,11 +66,6 @@ class Timelines:
         kept = np.minimum(moments.position, history)
         indptr, flat = _ragged_ranges(starts + moments.position - kept, kept)
         events = self.order[flat]
-        all_indptr, all_flat = _ragged_ranges(starts, moments.position)
-        before = self.order[all_flat]
-        counts = had[self.interactions.action[before]]
-        until = np.zeros(len(before) + 1, np.int64)
-        np.cumsum(counts, out=until[1:])
         return Queries(
             indptr=indptr,
             items=self.interactions.item[events],
@@ -78,8 +73,16 @@ class Timelines:
             at=self.interactions.at[events],
             now=moments.at,
             segment=segments[moments.user],
-            exclude=Ragged(until[all_indptr], self.interactions.item[before[counts]]),
+            exclude=self._had(moments, had) if had.any() else Ragged.empty(len(moments)),
         )
+
+    def _had(self, moments: Moments, had: BoolArray) -> Ragged:
+        indptr, flat = _ragged_ranges(self.indptr[moments.user], moments.position)
+        before = self.order[flat]
+        counts = had[self.interactions.action[before]]
+        until = np.zeros(len(before) + 1, np.int64)
+        np.cumsum(counts, out=until[1:])
+        return Ragged(until[indptr], self.interactions.item[before[counts]])
 
     def within(self, moments: Moments, span_us: int) -> I64:
         """How many events of each person follow the moment within a span (the one at the moment included)."""

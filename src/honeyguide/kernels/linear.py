@@ -95,7 +95,7 @@ def linear_scores(design: Design, weight: F64, features: F32) -> F64:
     return found
 
 
-def fit_listwise(design: F64, label: F64, group: npt.NDArray[np.int64], *, ridge: float = 1.0, steps: int = 200) -> F64:
+def fit_listwise(design: F64, label: F64, group: npt.NDArray[np.int64], *, ridge: float = 1.0, steps: int = 100) -> F64:
     """Weights (k,) of a score that orders the rows of a group: (n, k), (n,), (n,) -> (k,).
 
     Minimises, summed over the groups that hold both, the cross entropy between softmax(score) and the labels' shares,

@@ -14,7 +14,7 @@ from honeyguide.ranking.heads import HeadConfig
 
 __all__ = ["LinearFamily", "LinearHead"]
 
-MAX_ROWS = 60_000
+MAX_ROWS, MAX_RANK_ROWS = 60_000, 20_000
 """Rows that a line is fitted on, the newest: of about a hundred columns it learns no more from more."""
 
 
@@ -53,7 +53,8 @@ class LinearFamily:
         stop: tuple[F32, F32, I64 | None] | None = None, size: int | None = None,
     ) -> LinearHead:  # fmt: skip
         """A line for one head; nothing is stopped. BuildError if no feature varies."""
-        newest = slice(max(len(label) - MAX_ROWS, 0), None)
+        most = MAX_RANK_ROWS if head.kind == "rank" else MAX_ROWS
+        newest = slice(max(len(label) - most, 0), None)
         x, y = features[newest], label[newest].astype(np.float64)
         w = None if weight is None else weight[newest].astype(np.float64)
         design = read_design(x)
