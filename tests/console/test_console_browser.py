@@ -288,7 +288,7 @@ def test_the_keyboard_reaches_everything(page: Page, console_url: str) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     focused: list[Any] = []
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         focused.append(page.evaluate("document.activeElement.dataset.act ?? document.activeElement.tagName"))
     assert focused[:2] == ["INPUT", "BUTTON"]
