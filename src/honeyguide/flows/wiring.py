@@ -372,7 +372,10 @@ class Desk:
 
 
 def warmed(live: Live) -> Live:
-    """Ask every surface once, so that no person waits for a compiler or a cold page."""
+    """Ask every surface once and fold an event of nobody, so that no person waits for a compiler or a cold page."""
+    now = live.now_us()
+    live.online.apply(-1, -1, 0, 0.0, 0.0, now - 1)
+    live.online.advance(now)
     somebody = live.users.id(0) if len(live.users) else None
     something = live.catalog.items.id(0) if len(live.catalog) else "nothing"
     for name, surface in live.surfaces.items():
