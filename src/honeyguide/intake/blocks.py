@@ -108,7 +108,7 @@ def blocks(path: Path, *, mark: bytes = b"\n") -> Iterator[bytes]:
                         do="Export it again, a record per line.",
                     )
                 continue
-            yield rest + data[:cut]
+            yield b"".join((rest, memoryview(data)[:cut]))
             rest = data[cut:]
         if rest:
             yield rest

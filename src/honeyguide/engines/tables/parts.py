@@ -51,6 +51,7 @@ BUSY_ROWS = 1_000_000
 _SPILL_BYTES = 192 << 20
 _BATCH_ROWS = 16_384
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
+_CLOSE = 1 << 20  # hours or days that are counted in an array
 # No two rows of these are alike: a dictionary of them would be built in vain.
 _UNLIKE = frozenset((c.EVENT_ID, c.REQUEST_ID, c.RAW, c.TITLE, c.DESCRIPTION, c.IMAGE_URL))
 
@@ -119,8 +120,7 @@ class Rows:
                 got=f"{column.null_count:,} rows without",
                 do="Refuse them first.",
             )
-        hours, counts = np.unique(_times(column) // _HOUR_US, return_counts=True)
-        self._hours.update(dict(zip(hours.tolist(), counts.tolist(), strict=True)))
+        self._hours.update(_counted(_times(column) // _HOUR_US))
         self._buffer.append(table)
         self._bytes += table.nbytes
         if self._bytes >= _SPILL_BYTES:
@@ -207,8 +207,7 @@ def days_of(part: Part, by: str) -> Counter[str]:
         days[part.day[:10]] = part.rows
         return days
     for table in file_rows([part.path], [by]):
-        starts, counts = np.unique(_times(table[by]) // _DAY_US, return_counts=True)
-        days.update({_day(start * _DAY_US): n for start, n in zip(starts.tolist(), counts.tolist(), strict=True)})
+        days.update({_day(start * _DAY_US): n for start, n in _counted(_times(table[by]) // _DAY_US).items()})
     return days
 
 
@@ -277,6 +276,17 @@ def _times(column: Any) -> I64:
     import pyarrow as pa
 
     return np.asarray(column.cast(pa.int64()).to_numpy())
+
+
+def _counted(numbers: I64) -> dict[int, int]:
+    """How often each number occurs; without a sort where they lie close together, as hours and days do."""
+    first, last = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    if last - first < _CLOSE:
+        counts = np.bincount(numbers - first)
+        which = np.flatnonzero(counts)
+        return dict(zip((which + first).tolist(), counts[which].tolist(), strict=True))
+    found, times = np.unique(numbers, return_counts=True)
+    return dict(zip(found.tolist(), times.tolist(), strict=True))
 
 
 def _day(at_us: int) -> str:
