@@ -283,7 +283,7 @@ def _needs_java() -> None:
 
 @contextmanager
 def _data_errors() -> Iterator[None]:
-    from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:

@@ -94,7 +94,7 @@ def ours(stream: Stream, policy: str, seed: int) -> float:
 
 def theirs(stream: Stream, arguments: str, seed: int) -> float:
     """Mean reward of Vowpal Wabbit over one pass: the features shared, crossed with the arm."""
-    from vowpalwabbit import Workspace  # type: ignore[import-untyped]
+    from vowpalwabbit import Workspace
 
     arms = [f"|a {arm}" for arm in range(stream.arms)]
     rng = np.random.default_rng(seed)
