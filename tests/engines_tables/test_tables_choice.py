@@ -54,6 +54,7 @@ def test_spark_leaves_nothing_where_it_is_run(tmp_path: Path, java: str) -> None
     (tmp_path / "tmp").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK", "PYSPARK"))}
     environment["TMPDIR"] = str(tmp_path / "tmp")
+    environment["SPARK_HOME"] = pyspark_folder()  # as whoever used Spark before may have set it
     done = subprocess.run(
         [sys.executable, "-c", run], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -242,7 +242,10 @@ class SparkTables:
             settings |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
         if self.config.master.startswith("local-cluster"):
             # Its workers write into SPARK_HOME, which must not be the installed package.
-            os.environ.setdefault("SPARK_HOME", str(home))
+            import pyspark
+
+            if os.environ.get("SPARK_HOME") in (None, str(Path(pyspark.__file__).parent)):
+                os.environ["SPARK_HOME"] = str(home)
         builder = builder.master(self.config.master).appName("honeyguide")
         for key, value in (settings | self.config.options).items():
             builder = builder.config(key, value)
