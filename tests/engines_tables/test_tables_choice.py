@@ -48,10 +48,13 @@ def test_spark_leaves_nothing_where_it_is_run(tmp_path: Path, java: str) -> None
     run = (
         "import pyarrow as pa\n"
         "from honeyguide.engines.tables.spark import SparkConfig, SparkTables\n"
+        "with SparkTables(SparkConfig(master='local[1]', driver_memory_gb=1)) as tables:\n"
+        "    tables.arrow(tables.table(pa.table({'n': [1]})))\n"  # its Java is the cluster's too
         "with SparkTables(SparkConfig(master='local-cluster[1,1,1024]', driver_memory_gb=1)) as tables:\n"
         "    print(tables.arrow(tables.table(pa.table({'n': [1, 2]})).count().name('n').as_table())['n'][0])\n"
     )
     (tmp_path / "tmp").mkdir()
+    written = _work_of_spark()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK", "PYSPARK"))}
     environment["TMPDIR"] = str(tmp_path / "tmp")
     environment["SPARK_HOME"] = pyspark_folder()  # as whoever used Spark before may have set it
@@ -62,7 +65,12 @@ def test_spark_leaves_nothing_where_it_is_run(tmp_path: Path, java: str) -> None
     assert done.stdout == "2\n"
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
     assert not list((tmp_path / "tmp").glob("honeyguide-*"))
-    assert not (Path(pyspark_folder()) / "work").exists()
+    assert _work_of_spark() == written
+
+
+def _work_of_spark() -> list[Path]:
+    """What clusters wrote into the installed package so far."""
+    return sorted((Path(pyspark_folder()) / "work").glob("*"))
 
 
 def pyspark_folder() -> str:

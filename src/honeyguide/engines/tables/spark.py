@@ -238,12 +238,12 @@ class SparkTables:
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={home / _QUIET_FILE}",
         }
         if _HERE.match(self.config.master):
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            settings |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
-        if self.config.master.startswith("local-cluster"):
-            # Its workers write into SPARK_HOME, which must not be the installed package.
             import pyspark
 
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            settings |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+            # A local cluster writes into SPARK_HOME, which must not be the installed package. Java reads it when it
+            # starts, once a process: the first session decides for a cluster that comes after it.
             if os.environ.get("SPARK_HOME") in (None, str(Path(pyspark.__file__).parent)):
                 os.environ["SPARK_HOME"] = str(home)
         builder = builder.master(self.config.master).appName("honeyguide")
