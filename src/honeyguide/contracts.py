@@ -42,6 +42,7 @@ __all__ = [
     "Appended",
     "Candidates",
     "CatalogView",
+    "Encoder",
     "Erasable",
     "EventLog",
     "Health",
@@ -378,6 +379,24 @@ class TextIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class Encoder(Protocol):
+    """A sentence encoder: texts of like meaning get vectors of a high product. Deterministic and thread-safe."""
+
+    name: str
+    version: str
+    """Changes whenever the vectors would."""
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> F32:
+        """(n, dimension), rows of unit length; zeros for a text of white space alone."""
+        ...
+
+    def encode_queries(self, queries: Sequence[str]) -> F32:
+        """The same for what people type; most encoders make no difference."""
+        ...
+
+
 class TreesModel(Protocol):
     """A fitted tree ensemble."""
 
@@ -524,6 +543,10 @@ class TablesEngine(Protocol):
         self, expression: ir.Table, key: str, function: Callable[[pa.Table], pa.Table], schema: pa.Schema
     ) -> ir.Table:
         """A Python function over the rows, called bucket by bucket; all rows of a key are in the same bucket."""
+        ...
+
+    def hash64(self, *values: ir.Value) -> ir.IntegerValue:
+        """64 bits of several values together, nulls included; each engine has its own, so never keep them."""
         ...
 
     def close(self) -> None:

