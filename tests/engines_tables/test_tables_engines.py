@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from honeyguide.contracts import TablesEngine
 from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 from honeyguide.engines.tables.snapshot import content_hash
 from honeyguide.engines.tables.sqlite_file import read_sqlite
@@ -227,3 +228,14 @@ def test_sqlite_is_read_without_an_extension(tmp_path: Path):
     ):
         with pytest.raises(DataError):
             read_sqlite(bad, query)
+
+
+def test_hashes_of_several_values_tell_rows_apart(engine: TablesEngine) -> None:
+    rows = [("a", "b"), ("b", "a"), ("a", "a"), ("ab", ""), ("", "ab"), ("a", None), (None, None), ("a", "b")]
+    table = engine.table(pa.table({"one": [one for one, _ in rows], "two": [two for _, two in rows]}))
+    found = engine.arrow(table.mutate(key=engine.hash64(table["one"], table["two"])))
+    keys: dict[tuple[str | None, str | None], set[int]] = {}
+    for row in found.to_pylist():
+        keys.setdefault((row["one"], row["two"]), set()).add(row["key"])
+    assert all(len(of) == 1 for of in keys.values())
+    assert len(set().union(*keys.values())) == len(set(rows))

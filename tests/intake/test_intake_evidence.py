@@ -103,16 +103,10 @@ def test_figures_read_as_a_person_would_write_them(engine):
     assert not any("e+" in fact or "e-" in fact for fact in (*one, *two))
 
 
-def test_a_log_counted_people_by_people_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_and_items_may_share_their_names(engine) -> None:
     chance = random.Random(3)
-    events = _events([
-        {"user_id": f"u{chance.randrange(300)}", "item_id": f"i{chance.randrange(40)}",
-         "happened_at": AT + chance.randrange(2_000) * 250_000}
-        for _ in range(4_000)
-    ])  # fmt: skip
-    with DuckDBTables() as engine:
-        whole = _evidence(engine, events)
-        monkeypatch.setattr("honeyguide.intake.evidence._AT_ONCE", 300)
-        assert _evidence(engine, events) == whole
-    assert whole.numbers["people"] == 300
-    assert 0 < whole.numbers["ties"] < 1
+    pairs = [(f"{chance.randrange(60)}", f"{chance.randrange(60)}") for _ in range(3_000)]
+    events = [{"user_id": u, "item_id": i, "happened_at": AT + n * 10**6} for n, (u, i) in enumerate(pairs)]
+    found = _evidence(engine, _events(events)).numbers
+    assert found["repeats"] == pytest.approx(1 - len(set(pairs)) / len(pairs))
+    assert (found["people"], found["ties"]) == (60, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +21,6 @@ __all__ = ["Evidence", "evidence"]
 RATING = "rating"
 _ENOUGH = 0.95  # a field counts as logged if that share of the rows that should have it do
 _FEW_TIES = 5.0  # percent
-_AT_ONCE = 5_000_000  # events whose people are counted together
 Level = Literal["L0", "L1", "L2", "L3"]
 
 
@@ -41,6 +39,7 @@ class Evidence:
 def evidence(engine: TablesEngine, events: ir.Table, impressions: ir.Table | None = None) -> Evidence:
     """Judge Events (and Impressions, if the system served any). What is fetched is counts, whatever the log's size.
 
+    People, pairs and moments are told apart by 64-bit hashes: one of 100 million is missed once in 3,700 logs.
     `ties` is the share of events that share person and second with another one; `repeats` the share whose person met
     the item before; `density` the share of all person-item pairs that occur.
     """
@@ -66,16 +65,14 @@ def _numbers(engine: TablesEngine, acted: ir.Table) -> dict[str, float | int | s
         acted.aggregate(n=acted.count(), items=acted[c.ITEM_ID].nunique(), first=at.min(), last=at.max())
     ).to_pylist()
     n, n_items = row["n"], row["items"]
-    pairs = tied = 0
-    people: Counter[int] = Counter()  # by their number of events
-    for part in _parts(acted, n):
-        pairs += _one(engine, part.select(c.USER_ID, c.ITEM_ID).distinct().count())
-        second = part[c.HAPPENED_AT].truncate("s")
-        same = part.group_by(**{c.USER_ID: part[c.USER_ID], c.HAPPENED_AT: second}).aggregate(n=part.count())
-        tied += _one(engine, same["n"].sum(where=same["n"] > 1)) or 0
-        per_user = part.group_by(c.USER_ID).aggregate(n=part.count())
-        found = engine.arrow(per_user.group_by("n").aggregate(people=per_user.count()))
-        people.update(dict(zip(found["n"].to_pylist(), found["people"].to_pylist(), strict=True)))
+    # Keys of 64 bits: the texts themselves, of a hundred million events, do not fit where the engine counts them.
+    who = engine.hash64(acted[c.USER_ID])
+    pairs = _one(engine, acted.select(pair=engine.hash64(acted[c.USER_ID], acted[c.ITEM_ID])).distinct().count())
+    moments = acted.group_by(moment=engine.hash64(acted[c.USER_ID], at.truncate("s"))).aggregate(n=acted.count())
+    tied = _one(engine, moments["n"].sum(where=moments["n"] > 1)) or 0
+    per_user = acted.group_by(who=who).aggregate(n=acted.count())
+    found = engine.arrow(per_user.group_by("n").aggregate(people=per_user.count()))
+    people = Counter(dict(zip(found["n"].to_pylist(), found["people"].to_pylist(), strict=True)))  # by their events
     n_users = people.total()
     of = np.array(sorted(people), np.int64)
     days = (row["last"] - row["first"]) / dt.timedelta(days=1) if n else 0.0
@@ -93,13 +90,6 @@ def _numbers(engine: TablesEngine, acted: ir.Table) -> dict[str, float | int | s
         "median_events_per_person": float(np.median(np.repeat(of, [people[m] for m in of]))) if n else 0.0,
         "people_with_one_event": people[1] / n_users if n else 0.0,
     }
-
-
-def _parts(acted: ir.Table, n: int) -> Iterator[ir.Table]:
-    """The events of some people after those of others: who met what is counted exactly, and must fit into memory."""
-    parts = max(1, -(-n // _AT_ONCE))
-    for part in range(parts):
-        yield acted if parts == 1 else acted.filter((acted[c.USER_ID].hash() % parts).abs() == part)
 
 
 def _one(engine: TablesEngine, value: Any) -> Any:

@@ -7,17 +7,19 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from honeyguide.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
+    import ibis.expr.types as ir
     import pyarrow as pa
 
 __all__ = [
-    "existing", "first_rows", "merged", "plain", "plain_batches", "plain_type", "publish", "published", "refusals",
-    "shaped", "staged",
+    "existing", "first_rows", "hash_function", "merged", "plain", "plain_batches", "plain_type", "publish", "published",
+    "refusals", "shaped", "staged",
 ]  # fmt: skip
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
@@ -69,6 +71,20 @@ def shaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
         raise DataError(
             expected=f"columns {', '.join(schema.names)}", got=str(error), do="Mend the function that makes them."
         ) from error
+
+
+def hash_function(name: str, returns: str, values: Sequence[ir.Value]) -> ir.IntegerValue:
+    """A call of a hash function that the engine has itself."""
+    import ibis
+
+    def function(*values: object) -> None: ...
+
+    function.__name__ = name
+    parameters = [Parameter(f"v{at}", Parameter.POSITIONAL_OR_KEYWORD) for at in range(len(values))]
+    function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    kinds = tuple(value.type() for value in values)
+    called: ir.IntegerValue = ibis.udf.scalar.builtin(function, signature=(kinds, returns))(*values)
+    return called
 
 
 def existing(paths: Path | Sequence[Path]) -> list[str]:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from honeyguide.engines.tables.arrow import existing, first_rows, plain, plain_batches, published, shaped
+from honeyguide.engines.tables.arrow import (
+    existing,
+    first_rows,
+    hash_function,
+    plain,
+    plain_batches,
+    published,
+    shaped,
+)
 from honeyguide.errors import DataError, RequestError, ResourceError
 
 if TYPE_CHECKING:
@@ -126,6 +134,10 @@ class DuckDBTables:
                 if part.num_rows:
                     writer.write_table(shaped(function(part), schema))
         return self.parquet(path)
+
+    def hash64(self, *values: ir.Value) -> ir.IntegerValue:
+        """DuckDB's `hash` of several values."""
+        return hash_function("hash", "uint64", values)
 
     def close(self) -> None:
         """Close the connection and remove what it spilled."""

@@ -21,7 +21,16 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from honeyguide.engines.tables.arrow import existing, first_rows, merged, plain, plain_batches, published, shaped
+from honeyguide.engines.tables.arrow import (
+    existing,
+    first_rows,
+    hash_function,
+    merged,
+    plain,
+    plain_batches,
+    published,
+    shaped,
+)
 from honeyguide.errors import DataError, MissingExtraError, ResourceError
 
 if TYPE_CHECKING:
@@ -135,6 +144,10 @@ class SparkTables:
 
         frame = self._frame(expression).repartition(self.config.shuffle_partitions, key)
         return self._view(frame.mapInArrow(call, from_arrow_schema(schema)), "buckets")
+
+    def hash64(self, *values: ir.Value) -> ir.IntegerValue:
+        """Spark's `xxhash64` of several values."""
+        return hash_function("xxhash64", "int64", values)
 
     def close(self) -> None:
         """Stop the session, if it was started here, and remove what results passed through."""
