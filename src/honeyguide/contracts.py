@@ -56,6 +56,7 @@ __all__ = [
     "Ragged",
     "RankInput",
     "Ranker",
+    "Rewrites",
     "Scorer",
     "Source",
     "TablesEngine",
@@ -74,6 +75,10 @@ F64 = npt.NDArray[np.float64]
 
 RETRACT = "retract"
 """The action of a row that takes back the event it `corrects`, and is none itself."""
+
+Rewrites = Mapping[str, Sequence[tuple[str, float]]]
+"""Words of a query (folded) and what may stand for each, with a weight of at most 1: other spellings, forms, parts and
+synonyms. A word's own weight is 1 unless it stands among them."""
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called by long work, shown by whoever runs it."""
@@ -365,9 +370,20 @@ class TextIndex(Protocol):
     """A lexical index over the catalog."""
 
     def search(
-        self, query: str, k: int, *, offset: int = 0, filters: Filters | None = None, facets: bool = False
+        self,
+        query: str,
+        k: int,
+        *,
+        offset: int = 0,
+        filters: Filters | None = None,
+        facets: bool = False,
+        rewrites: Rewrites | None = None,
     ) -> TextHits:
         """Hits for any string a person may type; never raises on a query."""
+        ...
+
+    def lacking(self, query: str, rows: Sequence[int], rewrites: Rewrites | None = None) -> list[str]:
+        """Words of a query that none of these items holds, in any spelling."""
         ...
 
     def like(self, item: Item, k: int, *, filters: Filters | None = None) -> TextHits:

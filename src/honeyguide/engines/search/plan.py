@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from honeyguide.contracts import Rewrites
 from honeyguide.kernels import text
 from honeyguide.schema.wire import Item
 
@@ -124,8 +125,18 @@ class Plan:
         return Plan(self.scored, self.exact, self.concepts, max(1, self.required // 2))
 
     @classmethod
-    def of_query(cls, query: str, frequency: DocumentFrequency, n_items: int, config: LexicalConfig) -> Plan | None:
-        """Analyse a query against a catalog's document frequencies; None if nothing in it can match."""
+    def of_query(
+        cls,
+        query: str,
+        frequency: DocumentFrequency,
+        n_items: int,
+        config: LexicalConfig,
+        rewrites: Rewrites | None = None,
+    ) -> Plan | None:
+        """Analyse a query against a catalog's document frequencies; None if nothing in it can match.
+
+        rewrites: other words that meet a word's concept, and score by their weight.
+        """
         tokens = text.words(text.fold(text.natural_title(query)))[: config.max_query_words]
         pairs = text.joined_pairs(tokens)
         scored: dict[Term, float] = {}
@@ -135,8 +146,18 @@ class Plan:
             around = pairs[max(0, at - 1) : at + 1]
             exact = [(BAG, word), (JOINED, word), *((BAG, pair) for pair in around)]
             found = {term: count for term in [*exact, (BAG, _other_number(word))] if (count := frequency(*term))}
+            own = 1.0
+            share: dict[Term, float] = {}
+            for other, weight in rewrites.get(word, ()) if rewrites else ():
+                if other == word:
+                    own = weight
+                    continue
+                for term in ((BAG, other), (JOINED, other)):
+                    if term not in found and (count := frequency(*term)):
+                        found[term], share[term] = count, weight
             for term in found:
-                scored[term] = max(scored.get(term, 0.0), 1.0 if term in exact else config.number_weight)
+                weight = share.get(term, own if term in exact else own * config.number_weight)
+                scored[term] = max(scored.get(term, 0.0), weight)
             all_grams = dict.fromkeys(text.grams(word))
             known_grams = [gram for gram in all_grams if frequency(GRAMS, gram)]
             if len(tokens) == 1 or not text.is_year(word):
@@ -157,6 +178,18 @@ class Plan:
         weighed = [concept for concept in weighed if concept.units] or list(concepts.values())
         required = math.ceil(config.coverage * sum(concept.units for concept in weighed))
         return cls(cls._weigh(scored, config), text.title_key(tokens), tuple(weighed), required)
+
+    @staticmethod
+    def spellings(query: str, config: LexicalConfig, rewrites: Rewrites | None = None) -> dict[str, list[str]]:
+        """Each word of a query with all that may stand for it: itself, a neighbour joined, its number, its rewrites."""
+        tokens = text.words(text.fold(text.natural_title(query)))[: config.max_query_words]
+        pairs = text.joined_pairs(tokens)
+        found: dict[str, list[str]] = {}
+        for at, word in enumerate(tokens):
+            around = pairs[max(0, at - 1) : at + 1]
+            others = [other for other, _ in rewrites.get(word, ())] if rewrites else []
+            found.setdefault(word, []).extend([word, *around, _other_number(word), *others])
+        return found
 
     @classmethod
     def like_item(cls, item: Item, frequency: DocumentFrequency, n_items: int, config: LexicalConfig) -> Plan | None:

@@ -16,9 +16,19 @@ import pydantic
 import tantivy
 from tantivy import FieldType, Occur, Query
 
-from honeyguide.contracts import F32, CatalogView, Progress, TextHits
+from honeyguide.contracts import F32, CatalogView, Progress, Rewrites, TextHits
 from honeyguide.engines.search.overlay import Overlay
-from honeyguide.engines.search.plan import EXACT, GRAMS, SCORED, Concept, DocumentTerms, LexicalConfig, Plan
+from honeyguide.engines.search.plan import (
+    BAG,
+    EXACT,
+    GRAMS,
+    JOINED,
+    SCORED,
+    Concept,
+    DocumentTerms,
+    LexicalConfig,
+    Plan,
+)
 from honeyguide.errors import BuildError
 from honeyguide.kernels import text
 from honeyguide.schema.wire import Filters, Item
@@ -187,7 +197,14 @@ class TantivyIndex:
     # ------------------------------------------------------------------------------------------------- search
 
     def search(
-        self, query: str, k: int, *, offset: int = 0, filters: Filters | None = None, facets: bool = False
+        self,
+        query: str,
+        k: int,
+        *,
+        offset: int = 0,
+        filters: Filters | None = None,
+        facets: bool = False,
+        rewrites: Rewrites | None = None,
     ) -> TextHits:
         """Hits for any string a person may type; never raises on a query. An empty query has no hits.
 
@@ -196,7 +213,7 @@ class TantivyIndex:
         filters, so a filter only ever removes hits. Facets count all hits, whatever the page.
         """
         with self._lock:
-            plan = Plan.of_query(query, self._frequency, self._n_items, self.config)
+            plan = Plan.of_query(query, self._frequency, self._n_items, self.config, rewrites)
             if plan is None:
                 return _nothing(facets)
             found = self._count(plan)
@@ -205,6 +222,24 @@ class TantivyIndex:
                 while plan.required > 1 and found == 0 and (found := self._count(plan)) == 0:
                     plan = plan.relaxed()
             return self._answer(plan, k, offset, filters or Filters(), facets)
+
+    def lacking(self, query: str, rows: Sequence[int], rewrites: Rewrites | None = None) -> list[str]:
+        """Words of a query that none of these items holds, in any spelling; words that the index ignores aside."""
+        with self._lock:
+            missing = []
+            ids = [row for row in map(int, rows) if row not in self._overlay.items]
+            fresh = [self._overlay.items[row] for row in map(int, rows) if row in self._overlay.items]
+            among = Query.term_set_query(self._schema, "row", ids) if ids else Query.empty_query()
+            held = [set(terms.bag) | set(terms.joined) for terms in (DocumentTerms.of(i, self.config) for i in fresh)]
+            for word, spellings in Plan.spellings(query, self.config, rewrites).items():
+                if any(not have.isdisjoint(spellings) for have in held):
+                    continue
+                words = [term for term in spellings if _is_utf8(term)]
+                ways = [(Occur.Should, Query.term_set_query(self._schema, field, words)) for field in (BAG, JOINED)]
+                asked = [(Occur.Must, among), (Occur.Must, Query.boolean_query(ways))]
+                if not words or not self._searcher.search(Query.boolean_query(asked), 1).count:
+                    missing.append(word)
+            return missing
 
     def like(self, item: Item, k: int, *, filters: Filters | None = None) -> TextHits:
         """Items whose texts are most like one item's, itself excluded; the item need not be in the index."""
