@@ -28,6 +28,7 @@ class Engine(StrEnum):
         "honeyguide init shop --events events.parquet --items items.parquet",
         "honeyguide init shop --events clicks.csv --items products.csv --users customers.csv",
         "honeyguide init shop --events log.csv --map user_id=Kundennummer --map happened_at=Zeit",
+        "honeyguide init shop --items products.csv    # search alone",
     )
 )
 def init(

@@ -60,11 +60,13 @@ from honeyguide.flows.showings import load_shown
 from honeyguide.flows.skew import check_skew, require_no_skew
 from honeyguide.intake.evidence import evidence
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import FEATURE_VALUES, QUARANTINE
+from honeyguide.schema.tables import FEATURE_VALUES, ITEMS, QUARANTINE
 from honeyguide.slate.utility import UtilityWeights
 
 __all__ = ["Manifest", "Prepared", "build", "prepare", "rollback"]
 
+LEAST_TELLING = 100
+"""A catalog with fewer events that tell of somebody's interest is built for search alone."""
 KEPT_BUILDS = 5
 """Older builds without a role are retired, and their artifacts swept."""
 _OF_OPERATION = {"shadow", "canary", "retrain"}
@@ -179,6 +181,17 @@ def label_cut(events: Interactions) -> int:
     return global_split(events, (0.8, 0.1, 0.1)).test_at
 
 
+def searches_alone(data: Dataset) -> str:
+    """Why a catalog with hardly any events is built for search alone; "" if sources can be learnt."""
+    telling = int((data.interactions.weight > 0).sum())
+    if telling >= LEAST_TELLING or not data.snapshots.get(ITEMS.name) or not len(data.catalog):
+        return ""
+    return (
+        f"search alone: {telling} events tell of somebody's interest, and sources are learnt from {LEAST_TELLING} on; "
+        "pages that recommend show the newest items first"
+    )
+
+
 def build(
     folder: Path | str,
     *,
@@ -206,8 +219,12 @@ def build(
         data, learner, steps = prepared.data, prepared.learner, prepared.steps
         skewed = _skew(prepared, allow=allow_skew)
         events = data.interactions
-        cut = label_cut(events)
-        fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
+        alone = searches_alone(data)
+        if alone:
+            cut, fitted = 0, learner.bare(data.catalog.known_at, alone)
+        else:
+            cut = label_cut(events)
+            fitted = learner.fit(events.before(cut), events, np.flatnonzero((events.at >= cut) & (events.weight > 0)))
         folders = dict(fitted.folders)
         folders["evidence"] = _evidence(prepared, tables).folder
         folders["catalog"] = _keep_catalog(prepared).folder
@@ -215,7 +232,8 @@ def build(
         folders["feature_values"] = _feature_values(prepared, tables).folder
         folders["text"] = _text(prepared).folder
         folders["wishes"] = _wishes(prepared).folder
-        folders["reference"] = _reference(prepared, fitted, cut).folder
+        if not alone:
+            folders["reference"] = _reference(prepared, fitted, cut).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
         experience = exploring.learn_step(
             steps, config, fitted.pipeline, data.users, learner.shown, folders, {"data": data.fingerprint}
@@ -293,7 +311,7 @@ def _feature_values(prepared: Prepared, engine: TablesEngine) -> StepResult:
     import pyarrow.parquet as pq
 
     data, features = prepared.data, prepared.features
-    at_us = int(data.interactions.at[-1]) + 1
+    at_us = int(data.interactions.at[-1]) + 1 if len(data.interactions) else int(data.catalog.known_at.max()) + 1
 
     def make(folder: Path) -> None:
         if engine.remote:
@@ -370,13 +388,14 @@ def _card(prepared: Prepared, fitted: Fitted, engine: TablesEngine) -> StepResul
             counted = rows.group_by(c.REASON).aggregate(**{c.N: rows.count()}).order_by(c.REASON)
             reasons = {row[c.REASON]: row[c.N] for row in engine.arrow(counted).to_pylist()}
         card = describe(
-            data, prepared.features, prepared.config.heads, fitted.folders["training"], fitted.reports,
-            prepared.learner.refusals, reasons,
+            data, prepared.features, prepared.config.heads if "training" in fitted.folders else (),
+            fitted.folders.get("training", folder), fitted.reports, prepared.learner.refusals, reasons,
         )  # fmt: skip
         write_card(folder, card)
 
     inputs = {
-        "data": data.fingerprint, "versions": data.versions, "training": fitted.folders["training"].name,
+        "data": data.fingerprint, "versions": data.versions,
+        "training": fitted.folders["training"].name if "training" in fitted.folders else "",
         "ranker": fitted.folders["ranker"].name, "refused": prepared.learner.refusals,
         "quarantine": "" if held_back is None else held_back.sha256,
     }  # fmt: skip
@@ -388,7 +407,10 @@ def _manifest(
 ) -> Manifest:
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
-    decisions = [*skewed, *_ranker_sentences(fitted), *_blend_sentences(fitted), *_source_sentences(prepared, fitted)]
+    decisions = [
+        *fitted.notes, *skewed, *_ranker_sentences(fitted), *_blend_sentences(fitted),
+        *_source_sentences(prepared, fitted),
+    ]  # fmt: skip
     for name, surface in config.surfaces.items():
         _, notes = serviceable(surface, fitted.pipeline.heads, bool(fitted.pipeline.ranks), prepared.head_names)
         decisions += [f"{name}: {note}" for note in notes]
@@ -412,8 +434,8 @@ def _manifest(
             "people": len(data.users),
             "items": len(data.catalog),
             "evidence": json.loads((folders["evidence"] / "evidence.json").read_text())["level"],
-            "first": _iso(int(data.interactions.at[0])),
-            "last": _iso(int(data.interactions.at[-1])),
+            "first": _iso(int(data.interactions.at[0])) if len(data.interactions) else "",
+            "last": _iso(int(data.interactions.at[-1])) if len(data.interactions) else "",
         },
         log_offset=max(data.logs.values(), default=0),
         blend=fitted.blend_config.model_dump(mode="json"),

@@ -14,7 +14,7 @@ from honeyguide.contracts import Progress, TablesEngine
 from honeyguide.engines.tables.duckdb import DuckDBConfig, DuckDBTables
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import atomic_write, disk_errors
-from honeyguide.errors import RequestError
+from honeyguide.errors import DataError, RequestError
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.data import typed
 from honeyguide.flows.layout import Layout
@@ -22,6 +22,7 @@ from honeyguide.flows.loading.load import FACTS, Sources, bring, load_line, mapp
 from honeyguide.flows.starter import config_text
 from honeyguide.intake.catalog import load_items
 from honeyguide.intake.evidence import evidence
+from honeyguide.intake.quality import Report
 from honeyguide.intake.titles import enrich_items
 from honeyguide.schema import columns as c
 from honeyguide.schema.columns import Column
@@ -46,11 +47,11 @@ def create(
     `mapping` (our column -> theirs) goes before what the columns' names say, in each file that has the column.
     """
     tell: Progress = progress or (lambda what, done, total: None)
-    if events is None:
+    if events is None and items is None:
         raise RequestError(
-            expected="a file of events",
+            expected="a file of events, or of items for search alone",
             got="none",
-            do="Give one with --events: what people did is what a workspace learns from.",
+            do="Give --events (what people did is what a workspace learns from), --items, or both.",
         )
     sources = Sources.of(events, items, users, facts=facts, mapping=mapping)
     existed = Path(folder).exists()
@@ -74,6 +75,10 @@ def _fill(layout: Layout, sources: Sources, facts: Path | None, name: str, tell:
     with DuckDBTables(DuckDBConfig(temp_folder=layout.scratch)) as engine:
         brought = bring(layout, engine, sources, now=now, tell=tell, some=True)
         tables = Snapshots(layout.tables, engine)
+        if tables.find(EVENTS.name) is None:
+            tables.write(EVENTS.name, EVENTS.arrow().empty_table())  # what comes over the API is folded into it
+            if not typed(tables, ITEMS).num_rows:
+                raise nothing_to_find(brought.reports[0])
         log = engine.parquet(tables.paths(EVENTS.name), EVENTS.name)
         if facts is not None:
             extra.append(_enrich(engine, tables, log, facts, sources.mappings[FACTS], now))
@@ -90,6 +95,15 @@ def _fill(layout: Layout, sources: Sources, facts: Path | None, name: str, tell:
         "evidence": {"level": found.level, "facts": list(found.facts), "numbers": dict(found.numbers)},
         "notes": [*brought.notes, *extra, *said],
     }
+
+
+def nothing_to_find(report: Report) -> DataError:
+    """Why a file of items alone makes no workspace."""
+    return DataError(
+        expected=f"at least one good item in {report.source_file}",
+        got=f"all {report.quarantined:,} rows refused: {', '.join(report.reasons) or 'an empty file'}",
+        do="Mend the rows, or say with --map which column is which.",
+    )
 
 
 def _enrich(
@@ -109,6 +123,8 @@ def _glance(tables: Snapshots) -> pa.Table:
     """What the configuration is made of: of a long log every so-manieth event, and the last; of each action some."""
     import pyarrow as pa
 
+    if not tables.current(EVENTS.name).rows:
+        return tables.read(EVENTS.name, columns=[c.ACTION, c.VALUE, c.HAPPENED_AT])
     step = -(-tables.current(EVENTS.name).rows // _GLANCE_ROWS)
     met: set[str] = set()
     chosen: list[pa.Table] = []

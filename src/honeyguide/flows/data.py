@@ -223,12 +223,15 @@ def load(layout: Layout, config: WorkspaceConfig, engine: TablesEngine, log: Eve
     if since["item"]:
         items = put_items(items, since["item"])
     log_of_events = events_expression(engine, current.get(EVENTS.name), since["event"])
-    if log_of_events is None:
+    if log_of_events is None and not items.num_rows:
         raise DataError(
-            expected=f"events in {layout.root}",
+            expected=f"events or items in {layout.root}",
             got="none",
-            do="Load some with `honeyguide init`, or post them to /v1/events.",
+            do="Load some with `honeyguide load`, or post them to /v1/events.",
         )
+    if log_of_events is None:
+        nothing = EVENTS.arrow().empty_table().append_column(PLACE, pa.array([], pa.int64()))
+        log_of_events = in_schema(engine.table(nothing, "no_events"), EVENTS)
     strange = engine.arrow(first_seen(log_of_events, c.ITEM_ID, engine.table(items.select([c.ITEM_ID]))))
     items = pa.concat_tables([items, bare_items(strange, items[c.ITEM_ID])])
     resets = read_resets(tables, current[RESETS.name].id) if RESETS.name in current else {}

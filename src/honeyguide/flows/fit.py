@@ -43,6 +43,7 @@ from honeyguide.flows.training import Material, assemble, check_names, read_rows
 from honeyguide.ranking.measure import compare
 from honeyguide.ranking.ranker import HeadsRanker
 from honeyguide.retrieval.blend import Blend, BlendConfig, Regime, regime_of
+from honeyguide.retrieval.popular import Popular
 from honeyguide.retrieval.tune import choose, tune
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.slate.compose import Composer, SlateConfig
@@ -122,7 +123,8 @@ class Fitted:
     folders: dict[str, Path]  # sources by name, "ranker", "training"
     specs: tuple[SourceConfig, ...]  # the sources with their grids settled
     guarded: dict[str, dict[str, Any]]  # surfaces with guardrails: what `guardrails.guard` found
-    held_out: tuple[Pipeline, Lesson]  # over sources that have not seen what its requests are about
+    held_out: tuple[Pipeline, Lesson] | None  # over sources that have not seen what its requests are about
+    notes: tuple[str, ...] = ()  # what else is to be told of it
 
 
 class Learner:
@@ -259,6 +261,46 @@ class Learner:
         return Fitted(
             pipeline, pipeline.blend.config, blend_report, decisions, reports, folders, specs, guarded, held_out
         )
+
+    def bare(self, known_at: I64, why: str) -> Fitted:
+        """A pipeline for a catalog without events to learn from: the newest items first, and no ranker.
+
+        known_at: (items,) when each became known. Raises ConfigError without a source for popularity, or if a feature
+        asks for vectors.
+        """
+        found = [spec for spec in self._config.sources if load_plugin(spec.use).name == Popular.name]
+        if not found:
+            raise ConfigError(
+                expected="the source `popular` in [[sources]], which answers while there is nothing to learn from",
+                got="no such source", do="Add `honeyguide.retrieval.popular:Popular`.",
+            )  # fmt: skip
+        rows = np.argsort(known_at, kind="stable").astype(np.int32)
+        rows = rows[self._catalog.available[rows]]
+        n, items = len(rows), len(self._catalog)
+        ones = np.ones(n, np.float32)
+        # One event of nobody per item, when it became known: what really happens then counts on top.
+        arrivals = Interactions(
+            np.zeros(n, np.int32), rows, np.zeros(n, np.int16), ones, ones, known_at[rows], 1, items, ("arrival",)
+        )
+
+        def make(folder: Path) -> None:
+            Popular(Popular.Config.model_validate(found[0].config)).fit(arrivals, self._catalog).save(folder)
+
+        inputs = {"catalog": self._catalog_key, "config": found[0].config, "arrivals": content(arrivals)}
+        popular = self._steps.run(f"source-{Popular.name}-bare", inputs, make).folder
+        ranker = self._steps.run("ranker-none", {"why": why}, lambda folder: (folder / "none").touch()).folder
+        regimes = tuple(regime.model_copy(update={"weights": {Popular.name: 1.0}}) for regime in REGIMES)
+        config = BlendConfig(regimes=regimes)
+        source = Popular.load(popular)
+        pipeline = Pipeline(
+            catalog=self._catalog, segments=self._segments, sources={Popular.name: source},
+            blend=Blend([source], config), features=self._features, ranker=None, vectors=None, ranks=frozenset(),
+        )  # fmt: skip
+        quality: dict[str, dict[str, float]] = {regime.name: {} for regime in regimes}
+        return Fitted(
+            pipeline, config, BlendReport(quality, {}, quality, {}), {}, [],
+            {Popular.name: popular, "ranker": ranker}, (), {}, None, (why,),
+        )  # fmt: skip
 
     def _guarded(
         self, pipeline: Pipeline, lesson: Lesson, full: Interactions, key: dict[str, Any], ranker: Path

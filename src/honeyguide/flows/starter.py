@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["config_text"]
 
+USUAL = ("purchase", "cart", "save", "click", "view")
+"""Actions of a workspace that has no events yet; `[actions]` is to name what will be posted."""
+SEARCH_ALONE = (
+    "No events: search and suggestions work from the catalog alone. Post what people do to /v1/events, under the names "
+    "in [actions], and later builds learn from it."
+)
 STALE_DAYS = 30
 """A log that ended longer ago is not live: the present is taken to be its end."""
 SEGMENT_VALUES = 10
@@ -26,11 +32,11 @@ RATING = "rating"
 def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: int) -> tuple[str, list[str]]:
     """A `honeyguide.toml` for this data, and what was decided."""
     notes: list[str] = []
-    actions = _actions(events)
+    actions = _actions(events) if events.num_rows else {action: WEIGHTS[meaning(action)] for action in USUAL}
     notes += _said_of(actions)
     heads, said = _heads(events, actions)
-    notes += said
-    end_us = int(events[c.HAPPENED_AT].cast("int64").to_numpy()[-1])
+    notes += said if events.num_rows else [SEARCH_ALONE]
+    end_us = int(events[c.HAPPENED_AT].cast("int64").to_numpy()[-1]) if events.num_rows else now_us
     offset_s = 0.0
     if now_us - end_us > STALE_DAYS * 86_400_000_000:
         offset_s = float((now_us - end_us) // 1_000_000)

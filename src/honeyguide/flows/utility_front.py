@@ -103,6 +103,8 @@ def tune_utility(
         cut = label_cut(events)
         asked_events = np.flatnonzero((events.at >= cut) & (events.weight > 0))
         fitted = prepared.learner.fit(events.before(cut), events, asked_events)
+        if fitted.held_out is None:
+            raise DataError(expected="requests to hold out", got=fitted.notes[0], do="Wait for more events.")
         pipeline, lesson = fitted.held_out
         tell("requests", 0, 1)
         asked = ask_surface(pipeline, policy, lesson, events, requests, config.seed)

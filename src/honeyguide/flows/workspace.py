@@ -89,17 +89,20 @@ class Workspace:
 
     @classmethod
     def create(
-        cls, folder: str | Path, *, events: str | Path, items: str | Path | None = None,
+        cls, folder: str | Path, *, events: str | Path | None = None, items: str | Path | None = None,
         users: str | Path | None = None, facts: str | Path | None = None,
         name: str | None = None, mapping: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> Self:  # fmt: skip
-        """Make a workspace of files, as `honeyguide init` does; `mapping` is our column -> theirs."""
+        """Make a workspace of files, as `honeyguide init` does; `mapping` is our column -> theirs.
+
+        Without events it searches, and learns from those that come.
+        """
         from honeyguide.flows.create import create
 
         create(
             Path(folder),
-            events=Path(events),
+            events=Path(events) if events else None,
             items=Path(items) if items else None,
             users=Path(users) if users else None,
             facts=Path(facts) if facts else None,
