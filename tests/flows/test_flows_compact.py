@@ -270,19 +270,19 @@ def test_a_server_compacts_in_a_process_of_its_own_when_it_is_time(layout: Layou
     tables = Snapshots(layout.tables)
     _post(layout, 0, 20)
     first.look()
-    assert first._running is None, "too little waits"
+    assert not first._compact.running, "too little waits"
     _post(layout, 20, 20)
     first.look()
     second.look()
-    assert first._running is not None
-    assert second._running is None, "one looks after the log"
+    assert first._compact.running
+    assert not second._compact.running, "one looks after the log"
     until = time.monotonic() + 120
-    while (first._running is not None or not tables.offset("events", log.id)) and time.monotonic() < until:
+    while (first._compact.running or not tables.offset("events", log.id)) and time.monotonic() < until:
         first.look()
         time.sleep(0.05)
     assert tables.offset("events", log.id) == 40
     first.look()
-    assert first._running is None
+    assert not first._compact.running
     first.close()
     second.close()
     log.close()

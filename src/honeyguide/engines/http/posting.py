@@ -31,25 +31,21 @@ class Posting:
         end = time.monotonic() + seconds
         used = self._connection is not None
         try:
-            return self._once(body, end)
-        except (ConnectionError, http.client.RemoteDisconnected):
-            self.close()
+            return self._tried(body, end)
+        except ConnectionError:
             if not used:
                 raise
-        except http.client.HTTPException as error:
-            self.close()
-            raise OSError(f"no HTTP answer: {error or type(error).__name__}") from error
-        except OSError:
-            self.close()
-            raise
+        return self._tried(body, end)
+
+    def _tried(self, body: bytes, end: float) -> bytes:
         try:
             return self._once(body, end)
+        except OSError:  # a closed connection among them
+            self.close()
+            raise
         except http.client.HTTPException as error:
             self.close()
             raise OSError(f"no HTTP answer: {error or type(error).__name__}") from error
-        except OSError:
-            self.close()
-            raise
 
     def _once(self, body: bytes, end: float) -> bytes:
         connection = self._open(end)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import subprocess
-import sys
 import time
 
 import structlog
 
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.errand import Errand
 from honeyguide.flows.exploring import stops
 from honeyguide.flows.exploring.guard import guarded
 from honeyguide.flows.layout import Layout
@@ -30,40 +27,23 @@ class Guardian:
 
     def __init__(self, layout: Layout, *, every_s: float = EVERY_S) -> None:
         self._layout, self._every_s = layout, every_s
-        self._claim = (layout.root / ".guardian").open("w")
-        self._mine = False
-        self._running: subprocess.Popen[bytes] | None = None
+        self._check = Errand(layout.root / ".guardian", "explore", "check", str(layout.root.resolve()), "--json")
         self._last = float("-inf")
         self._stamp = self._written()
 
     def look(self, config: WorkspaceConfig) -> bool:
         """Judge if it is time; whether what stopped has changed since the last look. config: that is served."""
-        if self._running is not None:
+        if self._check.running:
             self._ended()
-        elif time.monotonic() - self._last >= self._every_s and guarded(config) and self._claimed():
-            command = [
-                sys.executable,
-                "-m",
-                "honeyguide",
-                "explore",
-                "check",
-                str(self._layout.root.resolve()),
-                "--json",
-            ]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            self._running = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
-            )
+        elif time.monotonic() - self._last >= self._every_s and guarded(config):
+            self._check.start()
         stamp = self._written()
         changed, self._stamp = stamp != self._stamp, stamp
         return changed
 
     def close(self) -> None:
         """End a running check; it can be killed as well."""
-        if self._running is not None:
-            self._running.terminate()
-            self._running.communicate()
-        self._claim.close()
+        self._check.close()
 
     def _written(self) -> int:
         try:
@@ -71,23 +51,12 @@ class Guardian:
         except FileNotFoundError:
             return 0
 
-    def _claimed(self) -> bool:
-        if not self._mine:
-            try:
-                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._mine = True
-            except BlockingIOError:
-                return False
-        return True
-
     def _ended(self) -> None:
-        if self._running is None or self._running.poll() is None:
+        returned = self._check.returned()
+        if returned is None:
             return
-        _, told = self._running.communicate()
         self._last = time.monotonic()
-        if self._running.returncode:
-            reason = told.decode(errors="replace").strip().rpartition("\n")[2]
-            _logger.warning("the guardrails were not judged", reason=reason, code=self._running.returncode)
+        if returned.code:
+            _logger.warning("the guardrails were not judged", reason=returned.reason, code=returned.code)
         for name, stop in stops.read(self._layout).stopped.items():
             _logger.warning("exploration is stopped", surface=name, guardrail=stop.guardrail, reason=stop.why)
-        self._running = None

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import subprocess
-import sys
 import time
 
 import structlog
@@ -13,6 +9,7 @@ import structlog
 from honeyguide.contracts import EventLog
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.flows.config import WorkspaceConfig
+from honeyguide.flows.errand import Errand
 from honeyguide.flows.layout import Layout
 from honeyguide.schema.tables import EVENTS
 
@@ -32,30 +29,21 @@ class Compactor:
     def __init__(self, layout: Layout, log: EventLog) -> None:
         self._layout, self._log = layout, log
         self._retention = WorkspaceConfig.load(layout.config).retention
-        self._claim = (layout.log.parent / ".compactor").open("w")
-        self._mine = False
-        self._running: subprocess.Popen[bytes] | None = None
+        self._compact = Errand(layout.log.parent / ".compactor", "compact", str(layout.root.resolve()), "--json")
         self._last = time.monotonic()
         self._not_before = 0.0
         self._moved = 0  # so much of the log was in the tables when it was last looked at
 
     def look(self) -> None:
         """Start a compaction if it is time."""
-        if self._running is not None:
+        if self._compact.running:
             self._ended()
-        elif self._is_due() and self._claimed():
-            command = [sys.executable, "-m", "honeyguide", "compact", str(self._layout.root.resolve()), "--json"]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            self._running = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
-            )
+        elif self._is_due():
+            self._compact.start()
 
     def close(self) -> None:
-        """Let a running compaction end; it can be killed as well, and loses nothing."""
-        if self._running is not None:
-            self._running.terminate()
-            self._running.communicate()
-        self._claim.close()
+        """End a running compaction; it can be killed as well, and loses nothing."""
+        self._compact.close()
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -69,22 +57,11 @@ class Compactor:
             self._last = now
         return self._log.head() - self._moved >= wanted
 
-    def _claimed(self) -> bool:
-        if not self._mine:
-            try:
-                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._mine = True
-            except BlockingIOError:
-                return False
-        return True
-
     def _ended(self) -> None:
-        if self._running is None or self._running.poll() is None:
+        returned = self._compact.returned()
+        if returned is None:
             return
-        _, told = self._running.communicate()
         self._last = time.monotonic()
-        if self._running.returncode:
+        if returned.code:
             self._not_before = self._last + _AGAIN_S
-            reason = told.decode(errors="replace").strip().rpartition("\n")[2]
-            _logger.warning("the log was not compacted", reason=reason, code=self._running.returncode)
-        self._running = None
+            _logger.warning("the log was not compacted", reason=returned.reason, code=returned.code)
