@@ -199,12 +199,13 @@ def build(
     progress: Progress | None = None,
     serve: bool = True,
     allow_skew: bool = False,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Make a build and put it in service; returns the report of `honeyguide build`.
 
     engine: where tables are computed, if not as `[engine]` says. It changes no artifact. serve: False only makes it;
     whoever asks decides (`flows.registry.promote`). allow_skew: build though what was served differs from what heads
-    learn from; else a BuildError, see `flows.skew`.
+    learn from; else a BuildError, see `flows.skew`. report: then write the saved queries' report, as `[report]` says.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     layout = Layout.open(folder)
@@ -255,7 +256,7 @@ def build(
         _sweep(layout, steps)
     from honeyguide.flows.reports.queries import refresh
 
-    return {**_report(manifest), "report": refresh(layout, tell)}
+    return {**_report(manifest), "report": refresh(layout, tell) if report else {}}
 
 
 def _skew(prepared: Prepared, *, allow: bool) -> list[str]:

@@ -94,7 +94,7 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
             out.print(f"  • {escape(fact)}")
     with clock.step(f"honeyguide build {folder}", "features, sources, ranker, indexes: a build"):
         with render.progress(quiet=as_json) as progress:
-            built = build(folder, progress=progress)
+            built = build(folder, progress=progress, report=False)  # it is written when something was served
         for line in built["decisions"]:
             out.print(f"  • {escape(line)}")
     with clock.step(f"honeyguide evaluate {folder}", "measure it honestly"):
