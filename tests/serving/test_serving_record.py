@@ -54,7 +54,7 @@ def test_a_slate_becomes_an_impression_with_every_column() -> None:
         "build_id": "b3", "experiment": "e=arm", "query": None, "context": '{"device":"phone"}',
         "shown_items": ["x", "y"], "shown_propensities": [0.25, 0.5], "list_propensity": 0.125,
         "stage_us": '{"rank":12.5}', "fallback": "late", "seeds": None,
-        "exploration": None,
+        "exploration": None, "merchandising": None,
     }  # fmt: skip
 
 

@@ -180,7 +180,18 @@ EXPLORATION = Column(
     "The kind of exploration, and for each slot that shows another item than the best left the chance of that.",
     nullable=True,
 )
+MERCHANDISING = Column(
+    "merchandising",
+    "json",
+    "What merchandising rules did to the list: slot -> rule of those pinned, and the rules that moved or hid items.",
+    nullable=True,
+)
 FALLBACK = Column("fallback", "string", "Why the answer is not the policy's own, if so.", nullable=True)
+
+# Judgments
+GRADE = Column("grade", "int32", "How well the item answers the query: 0 not at all, 3 as well as can be.", unit="0-3")
+RATER = Column("rater", "string", "Who judged.")
+JUDGED_AT = Column("judged_at", "timestamp", "When it was judged.", unit="us UTC")
 
 # Decisions with propensities, for off-policy value
 OFFERED = Column("offered", "list<string>", "What could have been chosen at this decision.", nullable=True)

@@ -166,7 +166,7 @@ IMPRESSIONS = Table(
     (
         c.REQUEST_ID, c.USER_ID, c.SURFACE, c.HAPPENED_AT, c.POLICY_VERSION, c.BUILD_ID, c.EXPERIMENT, c.QUERY,
         c.CONTEXT, c.SEEDS, c.SHOWN_ITEMS, c.SHOWN_PROPENSITIES, c.LIST_PROPENSITY, c.STAGE_US, c.FALLBACK,
-        c.EXPLORATION,
+        c.EXPLORATION, c.MERCHANDISING,
     ),
     day=c.HAPPENED_AT,
 )  # fmt: skip
@@ -180,6 +180,13 @@ DECISIONS = Table(
         c.PROPENSITY, c.REWARD,
     ),
 )  # fmt: skip
+JUDGMENTS = Table(
+    "judgments",
+    "understanding",
+    "What people said of how well an item answers a query; a rater's newest word on a pair counts.",
+    (c.QUERY, c.ITEM_ID, c.RATER),
+    (c.QUERY, c.ITEM_ID, c.GRADE, c.RATER, c.JUDGED_AT, c.LANGUAGE),
+)
 JUDGED = Table(
     "judged",
     "evaluation",
@@ -234,6 +241,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         EVENTS, ITEMS, USERS, RESETS, BOARDS, QUARANTINE, FEATURE_VALUES, TRAINING_SET, LABELS, SEGMENTS, CANDIDATES,
-        SCORES, SLATE, IMPRESSIONS, DECISIONS, JUDGED, REPLAY_VALUE, READOUT, DRIFT, IMPACT, STAGE_COSTS, PLAN,
+        SCORES, SLATE, IMPRESSIONS, DECISIONS, JUDGMENTS, JUDGED, REPLAY_VALUE, READOUT, DRIFT, IMPACT, STAGE_COSTS, PLAN,
     )
 }  # fmt: skip

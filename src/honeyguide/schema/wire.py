@@ -19,6 +19,7 @@ __all__ = [
     "RefusedEvent",
     "ResetAnswer",
     "ResetRequest",
+    "RuleEffect",
     "SearchAnswer",
     "SearchRequest",
     "ShownItem",
@@ -43,6 +44,7 @@ class Filters(Struct, forbid_unknown_fields=True, omit_defaults=True):
     price_max: float | None = None
     allow: list[str] = []  # only these item ids
     deny: list[str] = []  # never these item ids
+    attributes: dict[str, list[str]] = {}  # search: of each attribute that is a facet, at least one of the values
 
 
 class RecommendRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -82,6 +84,18 @@ class ShownItem(Struct, omit_defaults=True):
     explored: bool = False
     because: list[str] = []  # item ids of the person's history that speak for it
     highlight: str | None = None  # search: the title with <mark> around the words that matched, HTML-escaped
+    rule: str | None = None  # the merchandising rule that pinned it
+
+
+class RuleEffect(Struct, omit_defaults=True):
+    """What a merchandising rule did to one item of a list."""
+
+    rule: str
+    do: str  # pin, boost, bury, hide
+    item_id: str
+    position: int | None = None  # where it stands; None: on another page, or nowhere
+    was: int | None = None  # where it stood without any rule; None: further down than was looked, or nowhere
+    overruled_by: str | None = None  # another rule that went before this one
 
 
 class Exploration(Struct, omit_defaults=True):
@@ -104,6 +118,7 @@ class Answer(Struct, omit_defaults=True):
     exploration: Exploration | None = None  # None where the policy leaves nothing to chance
     dropped: dict[str, int] = {}  # rule -> how many candidates it removed
     stage_us: dict[str, float] = {}
+    merchandising: list[RuleEffect] = []
 
 
 class SearchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -114,6 +129,8 @@ class SearchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     k: Slots = 20
     offset: Annotated[int, Meta(ge=0, le=10_000)] = 0
     filters: Filters = field(default_factory=Filters)
+    sort: str = "relevance"  # or popularity, price, -price, year, -year, title; a minus: the highest first
+    facet_text: Annotated[dict[str, Text], Meta(max_length=20)] = {}  # facet -> only its values with these words
     context: Annotated[dict[str, str], Meta(max_length=32)] = {}
     request_id: Id | None = None
     log: bool = True
@@ -143,6 +160,7 @@ class SearchAnswer(Struct, omit_defaults=True):
     list_propensity: float = 1.0
     dropped: dict[str, int] = {}
     stage_us: dict[str, float] = {}
+    merchandising: list[RuleEffect] = []
 
 
 class Suggestion(Struct, omit_defaults=True):

@@ -106,7 +106,15 @@ def impression_record(
         row[c.FALLBACK] = answer.fallback
     if isinstance(answer, Answer) and answer.exploration is not None:
         row[c.EXPLORATION] = _text(answer.exploration)
+    if answer.merchandising:
+        row[c.MERCHANDISING] = _text(_ruled(answer))
     return LogRecord(f"imp:{answer.request_id}", IMPRESSION, at_us, user_id, _pack(row))
+
+
+def _ruled(answer: Answer | SearchAnswer) -> dict[str, Any]:
+    """What rules did, as the log keeps it: the pinned slots (their propensity is 1), and every rule that held."""
+    pinned = {str(slot): shown.rule for slot, shown in enumerate(answer.items, 1) if shown.rule is not None}
+    return {"pinned": pinned, "rules": sorted({one.rule for one in answer.merchandising})}
 
 
 class PlainEventsRequest(EventsRequest):
