@@ -25,12 +25,14 @@ from honeyguide.flows.build import build
 from honeyguide.flows.check import check
 from honeyguide.flows.create import create
 from honeyguide.flows.evaluate import evaluate
+from honeyguide.flows.film_policy import film_policy
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import load_manifest
 from honeyguide.flows.loading import sources_of_data
 from honeyguide.flows.operate import server
 from honeyguide.flows.reports.build_report import render_report
 from honeyguide.flows.reports.queries import query_report
+from honeyguide.flows.warm import compiling
 
 __all__ = ["demo"]
 
@@ -65,6 +67,11 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
         raise WorkspaceError(expected=f"one of {', '.join(DATASETS)}", got=repr(dataset), do="Name one of them.")
     folder = Path(folder)
     _clear(folder)
+    with compiling():
+        return _turn(folder, dataset, as_json)
+
+
+def _turn(folder: Path, dataset: str, as_json: bool) -> dict[str, Any]:
     out = Console(highlight=False, emoji=False, stderr=as_json, quiet=as_json)
     clock = _Clock(out)
     with clock.step(f"honeyguide data fetch {dataset}; honeyguide data fetch film-facts", "fetch and check the data"):
@@ -85,7 +92,7 @@ def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict
                 f"  {load['table']:7} {load['rows_in']:>9,} rows in = {load['accepted']:,} accepted "
                 f"+ {load['quarantined']:,} quarantined"
             )
-        for line in _film_policy(folder):
+        for line in film_policy(folder):
             out.print(f"  honeyguide.toml: {escape(line)}")
     with clock.step(f"honeyguide check {folder}", "what this data can and cannot support"):
         found = check(folder)["evidence"]
@@ -125,34 +132,6 @@ def _clear(folder: Path) -> None:
                 do="Name another folder: `honeyguide demo DIR`.",
             )  # fmt: skip
         shutil.rmtree(folder)
-
-
-def _film_policy(folder: Path) -> list[str]:
-    """What films allow beyond what `init` writes: the person's genres, items that differ, room for new films."""
-    path = folder / "honeyguide.toml"
-    text = path.read_text(encoding="utf-8")
-    for had, wanted, _ in _FILM_POLICY:
-        text = text.replace(had, wanted, 1)
-    path.write_text(text + _NEW_FILMS, encoding="utf-8")
-    return [said for *_, said in _FILM_POLICY] + ["a guardrail keeps 8 % of home's exposure for films from 1999 on"]
-
-
-_FILM_POLICY = (
-    (
-        "mmr_lambda = 0.95", 'kind = "calibrated"\ncalibration_lambda = 0.98',
-        "home mirrors the genres of the person's history",
-    ),
-    ("mmr_lambda = 1.0", 'kind = "dpp"\ndpp_theta = 0.98', "an item page shows films that differ (DPP)"),
-)  # fmt: skip
-_NEW_FILMS = """
-# At least so much of home's exposure for films from 1999 on; the build says what it costs.
-[surfaces.home.slate.guardrails]
-requests = 400
-[[surfaces.home.slate.guardrails.keep]]
-name = "new films"
-group = { column = "year", at_least = 1999 }
-at_least = 0.08
-"""
 
 
 def _headline(out: Console, judged: dict[str, Any]) -> None:
