@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "numpy", "scipy", "pandas", "pyarrow", "duckdb", "ibis", "numba", "catboost", "tantivy", "pyspark", "nicegui",
+    "numpy", "scipy", "pandas", "pyarrow", "duckdb", "ibis", "numba", "catboost", "pyspark", "nicegui",
     "fastapi", "uvicorn", "pydantic", "msgspec", "rich", "torch",
 }  # fmt: skip
 
@@ -41,7 +41,7 @@ def test_opening_a_workspace_loads_no_engine() -> None:
         "honeyguide.Workspace\n"
         "print(json.dumps({'loaded': sorted({name.partition('.')[0] for name in sys.modules})}))"
     )
-    heavy = {"catboost", "tantivy", "duckdb", "ibis", "numba", "pandas", "pyarrow", "nicegui", "fastapi", "uvicorn"}
+    heavy = {"catboost", "duckdb", "ibis", "numba", "pandas", "pyarrow", "nicegui", "fastapi", "uvicorn"}
     assert not heavy & set(run(code)["loaded"])
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from honeyguide.contracts import CatalogView, Ragged
-from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.errors import NotFoundError
 from honeyguide.retrieval.lexical import LexicalSource, highlight, item_of
 from honeyguide.schema.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ def view() -> CatalogView:
 
 @pytest.fixture(scope="module")
 def source(view: CatalogView, tmp_path_factory: pytest.TempPathFactory) -> LexicalSource:
-    return LexicalSource(TantivyIndex.build(tmp_path_factory.mktemp("lexical"), view), view)
+    return LexicalSource(LexicalIndex.build(tmp_path_factory.mktemp("lexical"), view), view)
 
 
 def brought(items: Sequence[int] | np.ndarray) -> list[int]:
@@ -122,7 +122,7 @@ def test_a_highlight_is_the_title_escaped_but_for_marks(title: str, query: str) 
 
 
 def test_the_index_takes_part_by_its_contract_alone(tmp_path: Path, view: CatalogView) -> None:
-    index = TantivyIndex.build(tmp_path, view)
+    index = LexicalIndex.build(tmp_path, view)
     source = LexicalSource(index, view)
     index.upsert([5], [Item("i5", title="Alien Romulus", categories=["Sci-Fi"])])
     assert brought(source.search("romulus", 3)[0].items[0]) == [5]

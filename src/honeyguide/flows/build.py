@@ -21,7 +21,7 @@ import numpy as np
 
 from honeyguide import __version__
 from honeyguide.contracts import Interactions, Progress, TablesEngine
-from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.tables.choice import EngineName, tables_engine
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import (
@@ -332,10 +332,11 @@ def _text(prepared: Prepared) -> StepResult:
     counts = np.bincount(data.interactions.item, minlength=len(data.catalog)).astype(np.float32)
 
     def make(folder: Path) -> None:
-        TantivyIndex.build(folder, data.catalog, popularity=counts)
+        LexicalIndex.build(folder, data.catalog, popularity=counts, config=prepared.config.search.lexical)
         np.save(folder / "popularity.npy", counts)
 
-    return prepared.steps.run("text", {"data": data.fingerprint}, make)
+    inputs = {"data": data.fingerprint, "config": prepared.config.search.lexical.model_dump(mode="json")}
+    return prepared.steps.run("text", inputs, make)
 
 
 def _reference(prepared: Prepared, fitted: Fitted, cut: int) -> StepResult:

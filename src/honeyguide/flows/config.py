@@ -17,6 +17,7 @@ from honeyguide.engines.tables.choice import EngineConfig
 from honeyguide.engines.tasks.steps import fingerprint
 from honeyguide.errors import ConfigError, NotFoundError
 from honeyguide.flows.reports.config import ReportConfig
+from honeyguide.flows.search_config import SearchConfig
 from honeyguide.ranking.config import RankerConfig
 from honeyguide.ranking.deep.config import chain
 from honeyguide.ranking.heads import HeadConfig
@@ -218,6 +219,7 @@ class WorkspaceConfig(_Closed):
     sources: tuple[SourceConfig, ...] = ()
     features: tuple[dict[str, Any], ...] = ()
     surfaces: dict[str, SurfaceConfig] = {"home": SurfaceConfig()}
+    search: SearchConfig = SearchConfig()
     serve: ServeSettings = ServeSettings()
     report: ReportConfig = ReportConfig()
     retention: RetentionConfig = RetentionConfig()

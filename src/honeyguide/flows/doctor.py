@@ -20,7 +20,7 @@ from honeyguide.flows.layout import Layout
 __all__ = ["examine", "machine"]
 
 CORE = (
-    "numpy", "scipy", "numba", "pyarrow", "duckdb", "ibis-framework", "sqlglot", "tantivy", "catboost", "fastapi",
+    "numpy", "scipy", "numba", "pyarrow", "duckdb", "ibis-framework", "sqlglot", "catboost", "fastapi",
     "uvicorn", "msgspec", "nicegui",
 )  # fmt: skip
 EXTRAS = {"spark": "pyspark"}

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from honeyguide.contracts import F32, F64, I32, RETRACT, CatalogView, EventLog, LogRecord, Pool
-from honeyguide.engines.search.tantivy_index import TantivyIndex
+from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
 from honeyguide.errors import BuildError
@@ -35,6 +35,8 @@ from honeyguide.flows.exploring.stops import stopped, without_stopped
 from honeyguide.flows.guardrails import prices_of
 from honeyguide.flows.guardrails import said as said_of_guardrails
 from honeyguide.flows.layout import Layout
+from honeyguide.flows.merchandising.apply import Merchandiser
+from honeyguide.flows.merchandising.store import Rules
 from honeyguide.flows.pipeline import (
     Composers,
     Pipeline,
@@ -180,7 +182,7 @@ class Live:
         # A plain array: every index into a memory map makes a new map object.
         self.vectors: F32 = np.zeros((0, 0), np.float32) if self.pipeline.vectors is None else self.pipeline.vectors
         self.online = OnlineState.open(folders["online"], catalog)
-        self.text = TantivyIndex.open(folders["text"])
+        self.text = LexicalIndex.open(folders["text"])
         self.popularity: F32 = np.load(folders["text"] / "popularity.npy")
         self.suggester = Suggester.build(catalog, self.popularity)
         self.words = Words.build(catalog)
@@ -192,6 +194,7 @@ class Live:
                 self.blamed_up_to[self._actions[head.action]] = head.max_value
         self.had = self.config.had_by_code(self.online.actions)
         self.applied = manifest.log_offset
+        self.rules = Rules(layout)
         self.showed: Showed | None = None
         self._use_catalog(catalog)
         days = max(days_of(surface.slate) for surface in self.surfaces.values())
@@ -385,6 +388,7 @@ class Live:
             self.showed.items = catalog.items
         self._facts: dict[int, Facts] = {}
         self.lexical = LexicalSource(self.text, catalog)
+        self.merchandiser = Merchandiser(self.rules, catalog, self.item)
         self.surfaces = {name: self._surface(name, config, catalog) for name, config in self.config.surfaces.items()}
 
     def _surface(self, name: str, config: SurfaceConfig, catalog: CatalogView) -> Surface:

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from honeyguide.contracts import TextIndex
-from honeyguide.engines.search.overlay import passes
-from honeyguide.engines.search.plan import LexicalConfig
-from honeyguide.engines.search.tantivy_index import FACETS, TantivyIndex
+from honeyguide.engines.search.index import FACETS, LexicalIndex
+from honeyguide.engines.search.lexical_config import LexicalConfig
 from honeyguide.errors import BuildError
 from honeyguide.schema.wire import Filters, Item
 
@@ -30,17 +29,39 @@ NASTY = [
 ]  # fmt: skip
 
 
+def passes(item: Item, filters: Filters) -> bool:
+    """Whether an item passes all filters that are given, in plain words."""
+
+    def shares(wanted: list[str], have: list[str]) -> bool:
+        return not wanted or not set(wanted).isdisjoint(have)
+
+    def within(value: float | None, low: float | None, high: float | None) -> bool:
+        if low is None and high is None:
+            return True
+        return value is not None and (low is None or value >= low) and (high is None or value <= high)
+
+    return (
+        shares(filters.categories, item.categories)
+        and shares(filters.people, item.people)
+        and shares(filters.countries, [item.country] if item.country else [])
+        and within(item.year, filters.year_min, filters.year_max)
+        and within(item.price, filters.price_min, filters.price_max)
+        and shares(filters.allow, [item.item_id])
+        and item.item_id not in filters.deny
+    )
+
+
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> TantivyIndex:
-    return TantivyIndex.build(tmp_path_factory.mktemp("films"), catalog_of(FILMS))
+def index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
+    return LexicalIndex.build(tmp_path_factory.mktemp("films"), catalog_of(FILMS))
 
 
-def found(index: TantivyIndex, query: str, k: int = 10, **more: object) -> list[str]:
+def found(index: LexicalIndex, query: str, k: int = 10, **more: object) -> list[str]:
     hits = index.search(query, k, **more)  # type: ignore[arg-type]
     return [FILMS[row].item_id for row in hits.rows]
 
 
-def test_it_is_a_text_index(index: TantivyIndex) -> None:
+def test_it_is_a_text_index(index: LexicalIndex) -> None:
     assert isinstance(index, TextIndex)
     assert len(index) == len(FILMS)
 
@@ -74,24 +95,24 @@ def test_it_is_a_text_index(index: TantivyIndex) -> None:
         ("ozu", ["to"]),
     ],
 )
-def test_what_people_type(index: TantivyIndex, query: str, first: list[str]) -> None:
+def test_what_people_type(index: LexicalIndex, query: str, first: list[str]) -> None:
     assert found(index, query)[: len(first)] == first
 
 
-def test_a_plural_is_found_after_the_exact_title(index: TantivyIndex) -> None:
+def test_a_plural_is_found_after_the_exact_title(index: LexicalIndex) -> None:
     ids = found(index, "alien")
     assert ids[0] == "a1"
     assert set(ids) == {"a1", "a2", "an"}
 
 
 @pytest.mark.parametrize("query", NASTY)
-def test_nothing_a_person_types_raises(index: TantivyIndex, query: str) -> None:
+def test_nothing_a_person_types_raises(index: LexicalIndex, query: str) -> None:
     hits = index.search(query, 5, facets=True)
     assert len(hits.rows) == len(hits.scores) == min(5, hits.total)
     assert tuple(hits.facets) == FACETS
 
 
-def test_an_empty_query_has_no_hits(index: TantivyIndex) -> None:
+def test_an_empty_query_has_no_hits(index: LexicalIndex) -> None:
     for query in ("", "  ", "!?"):
         hits = index.search(query, 5, facets=True)
         assert hits.total == 0
@@ -101,7 +122,7 @@ def test_an_empty_query_has_no_hits(index: TantivyIndex) -> None:
 
 @given(st.text(max_size=80), st.integers(-2, 30), st.integers(-2, 50))
 @settings(max_examples=150, deadline=None)
-def test_fuzz(index: TantivyIndex, query: str, k: int, offset: int) -> None:
+def test_fuzz(index: LexicalIndex, query: str, k: int, offset: int) -> None:
     hits = index.search(query, k, offset=offset, facets=True)
     assert len(hits.rows) == max(0, min(k, hits.total - max(offset, 0)))
 
@@ -124,7 +145,7 @@ filters_ = st.builds(
 
 @given(queries, filters_)
 @settings(max_examples=200, deadline=None)
-def test_filters_keep_exactly_the_hits_that_pass(index: TantivyIndex, query: str, filters: Filters) -> None:
+def test_filters_keep_exactly_the_hits_that_pass(index: LexicalIndex, query: str, filters: Filters) -> None:
     everything = index.search(query, 100).rows.tolist()
     hits = index.search(query, 100, filters=filters, facets=True)
     assert hits.rows.tolist() == [row for row in everything if passes(FILMS[row], filters)]
@@ -133,7 +154,7 @@ def test_filters_keep_exactly_the_hits_that_pass(index: TantivyIndex, query: str
 
 @given(queries, st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_pages_continue_each_other_and_facets_do_not_depend_on_them(index: TantivyIndex, query: str, k: int) -> None:
+def test_pages_continue_each_other_and_facets_do_not_depend_on_them(index: LexicalIndex, query: str, k: int) -> None:
     whole = index.search(query, 100, facets=True)
     rows: list[int] = []
     for offset in range(0, whole.total + k, k):
@@ -147,7 +168,7 @@ def test_pages_continue_each_other_and_facets_do_not_depend_on_them(index: Tanti
 
 @given(queries)
 @settings(max_examples=50, deadline=None)
-def test_facets_count_every_hit(index: TantivyIndex, query: str) -> None:
+def test_facets_count_every_hit(index: LexicalIndex, query: str) -> None:
     hits = index.search(query, 100, facets=True)
     items = [FILMS[row] for row in hits.rows]
     expected = {
@@ -162,17 +183,17 @@ def test_facets_count_every_hit(index: TantivyIndex, query: str) -> None:
 
 def test_equal_scores_stand_by_popularity_then_row(tmp_path: Path) -> None:
     twins = [film(f"t{i}", "Twin Peaks", 1990) for i in range(6)]
-    plain = TantivyIndex.build(tmp_path / "plain", catalog_of(twins))
+    plain = LexicalIndex.build(tmp_path / "plain", catalog_of(twins))
     assert plain.search("twin peaks", 6).rows.tolist() == [0, 1, 2, 3, 4, 5]
     popularity = np.array([1, 5, 2, 5, 0, 9], np.float32)
-    known = TantivyIndex.build(tmp_path / "known", catalog_of(twins), popularity=popularity)
+    known = LexicalIndex.build(tmp_path / "known", catalog_of(twins), popularity=popularity)
     assert known.search("twin peaks", 6).rows.tolist() == [5, 1, 3, 2, 0, 4]
     assert known.search("twin peaks", 2, offset=1).rows.tolist() == [1, 3]
 
 
 def test_unavailable_items_are_not_found(tmp_path: Path) -> None:
     items = [film("x", "Solaris", 1972), film("y", "Solaris", 2002, available=False)]
-    index = TantivyIndex.build(tmp_path, catalog_of(items))
+    index = LexicalIndex.build(tmp_path, catalog_of(items))
     assert index.search("solaris", 5).rows.tolist() == [0]
 
 
@@ -180,7 +201,7 @@ def test_unavailable_items_are_not_found(tmp_path: Path) -> None:
 
 
 def test_an_upsert_is_seen_by_the_next_search(tmp_path: Path) -> None:
-    index = TantivyIndex.build(tmp_path, catalog_of(FILMS))
+    index = LexicalIndex.build(tmp_path, catalog_of(FILMS))
     new = film("zz", "Zootopia (2016)", 2016, "Animation", "Ginnifer Goodwin; Keanu Reeves", country="USA")
     index.upsert([len(FILMS)], [new])
     assert index.search("zootopia", 5).rows.tolist() == [len(FILMS)]
@@ -202,7 +223,7 @@ def test_an_upsert_is_seen_by_the_next_search(tmp_path: Path) -> None:
 
     index.upsert([0], [FILMS[0]])
     assert index.search("the matrix", 9).rows.tolist()[0] == 0
-    again = TantivyIndex.open(tmp_path)
+    again = LexicalIndex.open(tmp_path)
     assert len(FILMS) not in again.search("zootopia", 5).rows
 
 
@@ -211,7 +232,7 @@ def test_an_upsert_is_seen_by_the_next_search(tmp_path: Path) -> None:
 def test_an_item_put_unchanged_changes_nothing(
     films_folder: Path, query: str, rows: set[int], filters: Filters, offset: int, k: int
 ) -> None:
-    base, live = TantivyIndex.open(films_folder), TantivyIndex.open(films_folder)
+    base, live = LexicalIndex.open(films_folder), LexicalIndex.open(films_folder)
     live.upsert(sorted(rows), [FILMS[row] for row in sorted(rows)])
     for given_filters in (None, filters):
         before = base.search(query, 100, filters=given_filters, facets=True)
@@ -227,18 +248,18 @@ def test_an_item_put_unchanged_changes_nothing(
 @pytest.fixture(scope="module")
 def films_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unchanged")
-    TantivyIndex.build(folder, catalog_of(FILMS))
+    LexicalIndex.build(folder, catalog_of(FILMS))
     return folder
 
 
 def test_an_index_may_begin_empty(tmp_path: Path) -> None:
-    index = TantivyIndex.build(tmp_path, catalog_of([]))
+    index = LexicalIndex.build(tmp_path, catalog_of([]))
     assert index.search("matrix", 3, facets=True).total == 0
     index.upsert([0, 1], FILMS[:2])
     assert index.search("matrix", 3, facets=True).rows.tolist() == [0, 1]
 
 
-def test_like_texts(index: TantivyIndex) -> None:
+def test_like_texts(index: LexicalIndex) -> None:
     hits = index.like(FILMS[0], 3)
     assert FILMS[hits.rows[0]].item_id == "m2"
     assert 0 not in hits.rows
@@ -254,10 +275,10 @@ def test_like_texts(index: TantivyIndex) -> None:
 
 def test_several_processes_read_at_once(films_folder: Path) -> None:
     program = (
-        "import sys, pathlib; from honeyguide.engines.search.tantivy_index import TantivyIndex\n"
-        "print(TantivyIndex.open(pathlib.Path(sys.argv[1])).search('the matrix', 1).rows.tolist())"
+        "import sys, pathlib; from honeyguide.engines.search.index import LexicalIndex\n"
+        "print(LexicalIndex.open(pathlib.Path(sys.argv[1])).search('the matrix', 1).rows.tolist())"
     )
-    here = TantivyIndex.open(films_folder)
+    here = LexicalIndex.open(films_folder)
     others = [
         subprocess.Popen([sys.executable, "-c", program, str(films_folder)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -269,24 +290,24 @@ def test_several_processes_read_at_once(films_folder: Path) -> None:
 def test_a_damaged_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
     def refused(match: str) -> None:
         with pytest.raises(BuildError, match=match) as error:
-            TantivyIndex.open(tmp_path)
+            LexicalIndex.open(tmp_path)
         assert "\n" not in str(error.value)
 
     refused("no readable")
-    TantivyIndex.build(tmp_path, catalog_of(FILMS))
+    LexicalIndex.build(tmp_path, catalog_of(FILMS))
     manifest = tmp_path / "lexical.json"
     good = manifest.read_bytes()
     for bad, match in (
         (json.dumps({**json.loads(good), "format": 99}).encode(), "format 99"),
         (good[:-20], "cannot be read"),
         (b"[]", "cannot be read"),
-        (b'{"format": 1}', "cannot be read"),
+        (b'{"format": 2}', "cannot be read"),
         (json.dumps({**json.loads(good), "config": {"typo": 1}}).encode(), "cannot be read"),
     ):
         manifest.write_bytes(bad)
         refused(match)
     manifest.write_bytes(good)
-    largest = max((tmp_path / "tantivy").iterdir(), key=lambda path: path.stat().st_size)
+    largest = max((tmp_path / "index").iterdir(), key=lambda path: path.stat().st_size)
     content = largest.read_bytes()
     largest.write_bytes(content[:-1])
     refused(f"with {len(content) - 1} of {len(content)} bytes")
@@ -295,21 +316,21 @@ def test_a_damaged_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_second_build_replaces_the_first(tmp_path: Path) -> None:
-    TantivyIndex.build(tmp_path, catalog_of(FILMS))
-    TantivyIndex.build(tmp_path, catalog_of(FILMS[:3]), config=LexicalConfig(title_repeats=1))
-    index = TantivyIndex.open(tmp_path)
+    LexicalIndex.build(tmp_path, catalog_of(FILMS))
+    LexicalIndex.build(tmp_path, catalog_of(FILMS[:3]), config=LexicalConfig(k1=2.0))
+    index = LexicalIndex.open(tmp_path)
     assert len(index) == 3
-    assert index.config.title_repeats == 1
+    assert index.config.k1 == 2.0
 
 
 def test_popularity_of_another_catalog_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="popularity"):
-        TantivyIndex.build(tmp_path, catalog_of(FILMS), popularity=np.zeros(3, np.float32))
+        LexicalIndex.build(tmp_path, catalog_of(FILMS), popularity=np.zeros(3, np.float32))
 
 
 def test_names_that_utf8_cannot_hold_do_not_stop_a_build(tmp_path: Path) -> None:
     odd = film("o\ud800", "Odd \ud800 Film", 2000, people="Al \udcff Pacino", country="\ud800")
-    index = TantivyIndex.build(tmp_path, catalog_of([odd, FILMS[0]]))
+    index = LexicalIndex.build(tmp_path, catalog_of([odd, FILMS[0]]))
     assert index.search("odd film", 2, facets=True).rows[0] == 0
 
 
