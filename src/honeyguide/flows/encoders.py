@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from honeyguide.contracts import Encoder, Progress
 from honeyguide.engines.encoders.cache import CachedEncoder
@@ -23,6 +23,7 @@ class EncoderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     use: str = "none"
+    letters: int = Field(default=200, ge=10, le=5_000)  # of an item's texts, the title first
     folder: str = ""
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from honeyguide.engines.search.lexical_config import LexicalConfig
 from honeyguide.flows.encoders import EncoderConfig
+from honeyguide.understanding.query import UnderstandingConfig
 
 __all__ = ["SearchConfig", "SearchRankingConfig"]
 
@@ -28,6 +29,7 @@ class SearchRankingConfig(BaseModel):
     candidates: Annotated[int, Field(ge=10, le=1_000)] = 100
     trees: Annotated[int, Field(ge=10, le=2_000)] = 300
     depth: Annotated[int, Field(ge=2, le=8)] = 6
+    loss: Literal["QueryRMSE", "YetiRank", "QuerySoftMax", "PairLogit"] = "QueryRMSE"
     folds: Annotated[int, Field(ge=2, le=20)] = 5
 
 
@@ -36,6 +38,7 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    understanding: UnderstandingConfig = UnderstandingConfig()
     lexical: LexicalConfig = LexicalConfig()
     encoder: EncoderConfig = EncoderConfig()
     ranking: SearchRankingConfig = SearchRankingConfig()

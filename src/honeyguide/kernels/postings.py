@@ -94,11 +94,11 @@ def search(
 ) -> int:  # fmt: skip
     """Score every document that meets enough of a query; how many do. They stand in `hits`, any order.
 
-    Concept `c` has the alternatives `concepts[c]:concepts[c + 1]`, each a range of postings `low:high` with a weight;
-    a document gets the best of them, and `units[c]`. Those with `required` units are hits; `covered` is added to one that
-    meets all units, and so much less to others. A concept that can no longer make a hit of a new document looks at
-    those that were met, no further. Concepts stand with the most units first. scores, met, seen, last, best: (n,) scratch, kept between
-    calls; `call` is new in each (seen holds older ones).
+    Concept `c` has the alternatives `concepts[c]:concepts[c + 1]`, each a range of postings `low:high` with a weight; a
+    document gets the best of them, and `units[c]`. Those with `required` units are hits; `covered` is added to one that
+    meets all units, and a part of it to others. A concept that can no longer make a hit of a new document looks at
+    those that were met, no further: concepts stand with the most units first. scores, met, seen, last, best: (n,)
+    scratch, kept between calls; `call` is new in each (`seen` holds older ones).
     """
     n, left = 0, 0
     for c in range(len(units)):

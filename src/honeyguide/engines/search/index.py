@@ -30,7 +30,7 @@ from honeyguide.engines.search.facts import (
     unknown_facet,
 )
 from honeyguide.engines.search.lexical_config import LexicalConfig
-from honeyguide.engines.search.query_plan import Plan, spellings
+from honeyguide.engines.search.query_plan import Plan, spellings, words_of
 from honeyguide.engines.search.segment import FIELDS, Document, Segment, Term, norms, title_code
 from honeyguide.errors import BuildError, RequestError
 from honeyguide.kernels import postings, text
@@ -128,15 +128,15 @@ class LexicalIndex:
                 do="Compute the popularity on the catalog that is indexed.",
             )
         order = np.arange(len(view)) if popularity is None else np.argsort(-popularity, kind="stable")
-        order = order[view.available[order]].astype(np.int32)
+        chosen: I32 = order[view.available[order]].astype(np.int32)
         attributes = [] if view.attributes is None else view.attributes.to_pylist()
-        segment = Segment.build(_documents(view, order.tolist(), attributes, config, progress))
+        segment = Segment.build(_documents(view, chosen.tolist(), attributes, config, progress))
         names = Names(
             {"categories": view.category_names, "people": view.people_names, "countries": view.country_names}
             | {key: [] for key in config.facets}
         )
-        facts = Facts.of_view(view, order, names, config.facets)
-        prior = _prior(order, attributes, config, popularity is not None)
+        facts = Facts.of_view(view, chosen, names, config.facets)
+        prior = _prior(chosen, attributes, config, popularity is not None)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / _FILES, ignore_errors=True)
         (folder / _FILES).mkdir()
@@ -144,7 +144,7 @@ class LexicalIndex:
         mean = segment.lengths.mean(axis=0) if len(segment) else np.zeros(len(FIELDS))
         _write(folder, segment, facts, names, prior, mean.astype(np.float32), config)
         if progress is not None:
-            progress("index texts", len(order), len(order))
+            progress("index texts", len(chosen), len(chosen))
         return cls.open(folder)
 
     @classmethod
@@ -274,6 +274,24 @@ class LexicalIndex:
                 out[live] = mine
         return out
 
+    def titled(self, query: str) -> I32:
+        """Rows whose whole title a query is."""
+        with self._lock:
+            code = title_code(text.title_key(words_of(query, self.config)))
+            found = [part.facts.rows[part.segment.titled(code)] for part in self._all()]
+            return np.concatenate(found)
+
+    def allowed(self, rows: I32, filters: Filters) -> BoolArray:
+        """Which rows can be found at all, and pass the filters."""
+        with self._lock:
+            out = np.zeros(len(rows), np.bool_)
+            for at, part in enumerate(self._all()):
+                docs = self._docs(rows) if at == 0 else _place_of(part.facts.rows, rows)
+                live = np.flatnonzero(docs >= 0)
+                live = live[~part.hidden[docs[live]]]
+                out[live] |= part.facts.passes(docs[live].astype(np.int32), filters, self._names)
+            return out
+
     def upsert(self, rows: Sequence[int], items: Sequence[Item]) -> None:
         """Add or replace items in this process; the next search sees them. An unavailable item is hidden."""
         with self._lock:
@@ -371,11 +389,8 @@ class LexicalIndex:
         out = []
         for part, (docs, scores) in zip(self._all(), hits, strict=True):
             titled = part.segment.titled(title_code(plan.exact))
-            out.append(
-                (docs, scores + np.float32(self.config.exact_bonus) * np.isin(docs, titled))
-                if len(titled)
-                else (docs, scores)
-            )
+            bonus = np.where(np.isin(docs, titled), np.float32(self.config.exact_bonus), np.float32(0))
+            out.append((docs, (scores + bonus).astype(np.float32) if len(titled) else scores))
         return out
 
     def _answer(

@@ -28,10 +28,10 @@ class FieldsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: FieldConfig = FieldConfig(weight=2.0, b=0.7)
+    title: FieldConfig = FieldConfig(weight=2.0, b=0.6)
     people: FieldConfig = FieldConfig(weight=0.7, b=0.4)
     categories: FieldConfig = FieldConfig(weight=1.0, b=0.4)
-    description: FieldConfig = FieldConfig(weight=1.0, b=0.7)
+    description: FieldConfig = FieldConfig(weight=1.0, b=0.5)
     attributes: FieldConfig = FieldConfig(weight=1.0, b=0.6)
 
     def weights(self) -> F32:
@@ -64,7 +64,7 @@ class LexicalConfig(BaseModel):
     exact_bonus: Annotated[float, Field(ge=0)] = 100.0  # added where the whole query is a title
     popularity_weight: Annotated[float, Field(ge=0)] = 2.0  # added to the most popular item; to others by their rank
     boost: str = ""  # an attribute whose number is added to the item's score
-    coverage: Annotated[float, Field(gt=0, le=1)] = 0.25  # a hit has this share of the query's information (idf)
+    coverage: Annotated[float, Field(gt=0, le=1)] = 0.2  # a hit has this share of the query's information (idf)
     enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, half as much is asked
     max_query_words: Annotated[int, Field(ge=1, le=256)] = 32  # the rest of a query is not read
     max_like_terms: Annotated[int, Field(ge=1, le=256)] = 30  # terms taken from an item for "more like this"

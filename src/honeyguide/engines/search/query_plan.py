@@ -21,6 +21,7 @@ __all__ = ["Asked", "Concept", "Plan", "bm25_idf", "other_number", "spellings", 
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 _MOST_LETTERS = 10_000
 _RARE = 10  # a word of more items is not read as two
+_SENTENCE = 5  # words from which a query is a sentence
 _UNITS = 8  # how finely a query's information is divided between its words
 
 Found = Callable[[Term], int]  # in how many items
@@ -124,7 +125,8 @@ class Plan:
         ]
         # The most telling first: then what follows looks at few documents.
         weighed.sort(key=lambda one: -one.units)
-        required = math.ceil(config.coverage * sum(units))
+        # Nobody's sentence is held whole by an item: of many words a smaller share is asked.
+        required = math.ceil(config.coverage * sum(units) * min(1.0, _SENTENCE / len(tokens)))
         plan = cls((*weighed, *pairs), text.title_key(tokens), required)
         if config.gram_weight <= 0:
             return plan
@@ -171,7 +173,7 @@ def _ways(
     if found(word) <= _RARE:
         ways |= {pair: split for pair in _halves(word) if found(pair)}
     number = other_number(word)
-    if config.number_weight > 0 and number not in others and found(number):
+    if config.number_weight > 0 and found(number):
         ways.setdefault(number, own * config.number_weight)
     for other, weight in others.items():
         if weight > ways.get(other, 0.0) and found(other):

@@ -90,11 +90,11 @@ class Segment:
     @cached_property
     def _ends(self) -> memoryview:
         # Twice as fast as an array, one by one.
-        return memoryview(np.ascontiguousarray(self.indptr))
+        return memoryview(np.ascontiguousarray(self.indptr).data)
 
     @cached_property
     def _codes(self) -> memoryview:
-        return memoryview(np.ascontiguousarray(self.pairs))
+        return memoryview(np.ascontiguousarray(self.pairs).data)
 
     def buckets(self, words: Sequence[str]) -> I64:
         """Buckets of the 3-grams of some words, each once."""

@@ -22,9 +22,13 @@ BENCHMARKS: dict[str, str] = {
     "log": "durable events over HTTP; processes killed again and again",
     "import": "ten million events through the gate into tables, from Parquet, CSV and JSON lines",
     "features": "features as of a million moments over ten million events, by kernel and SQL; online reads and updates",
+    "retrieval": "retrieval sources on public data or a folder of your own, tuned on validation, alone and blended",
+    "als": "an epoch of implicit factorisation, beside implicit",
+    "topk": "the exact best 20 by factors for everybody, beside implicit",
     "ope": "whether off-policy intervals hold, and what the checks of a log catch",
     "explore": "bandits on streams of classification, beside Vowpal Wabbit",
     "rank": "candidates scored by trees and networks; kinds of models head by head; what the context is worth",
+    "search": "judged queries by words, with meaning, in a learnt order; typos, languages, intents (--data)",
     "slate": "guardrails at full size, kinds of diversity against brute force, and what a list costs",
     "world": "a simulated audience, alone and in front of the product, and off-policy intervals against its truth",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from honeyguide.contracts import F32, I32, CatalogView
+from honeyguide.contracts import F32, I32, I64, CatalogView
 from honeyguide.errors import DataError
 from honeyguide.intake.catalog import catalog_view, items_table
 from honeyguide.schema.wire import Item
@@ -39,7 +39,7 @@ class Judged:
             return self
         return self.part(np.random.default_rng(seed).permutation(len(self.queries))[:most])
 
-    def part(self, which: Sequence[int] | I32) -> Judged:
+    def part(self, which: Sequence[int] | I32 | I64) -> Judged:
         """Some of the queries."""
         chosen = [int(at) for at in which]
         return replace(
@@ -130,8 +130,14 @@ def _stated(folder: Path) -> Judged:
     return _judged(
         folder.name, items, popular,
         dict(zip(map(str, queries["query_id"].to_pylist()), queries["query"].to_pylist(), strict=True)),
-        zip(*(map(str, qrels[name].to_pylist()) for name in ("query_id", "item_id")), qrels["grade"].to_pylist(), strict=True),
+        _rows(qrels, ("query_id", "item_id", "grade")),
     )  # fmt: skip
+
+
+def _rows(table: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Rows of three columns, the ids as text."""
+    query, item, grade = (table[name].to_pylist() for name in names)
+    return [(str(q), str(i), g) for q, i, g in zip(query, item, grade, strict=True)]
 
 
 def _films(folder: Path) -> Judged:
