@@ -18,6 +18,7 @@ from honeyguide.cli import (
     explore,
     load,
     log,
+    merch,
     models,
     ope,
     quarantine,
@@ -46,6 +47,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(models.app, name="models")
 app.add_typer(explore.app, name="explore")
+app.add_typer(merch.app, name="merch")
 for commands in (
     workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
     bench.app, models.retraining, utility.app,

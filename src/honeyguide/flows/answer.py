@@ -10,11 +10,13 @@ import numpy as np
 import structlog
 from msgspec import structs
 
-from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged
+from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged, TextHits
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
 from honeyguide.features.online import History
+from honeyguide.flows import understood
 from honeyguide.flows.arrivals import coded_context
+from honeyguide.flows.merchandising.apply import RuledList
 from honeyguide.flows.pipeline import NEW, ranker_matrix
 from honeyguide.flows.rank_input import of_request
 from honeyguide.flows.rights import likeness, lowered
@@ -26,14 +28,14 @@ from honeyguide.schema.wire import (
     FacetCount,
     Filters,
     RecommendRequest,
+    RuleEffect,
     SearchAnswer,
     SearchRequest,
     ShownItem,
 )
 from honeyguide.serving.deadline import Deadline
-from honeyguide.slate.compose import SlateResult
+from honeyguide.slate.compose import NOT_FORCED, SlateResult
 from honeyguide.slate.moment import NO_MOMENT, Moment
-from honeyguide.understanding.query import correct
 
 if TYPE_CHECKING:
     from honeyguide.flows.live import Facts, Live, Surface
@@ -51,6 +53,7 @@ SEEN_LIMIT = 10_000
 BECAUSE = 0.35
 """Cosine from which an item of the history is given as a reason."""
 SEARCH_DEADLINE_MS = 200.0
+PLACED = "Placed here by a rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Ask:
     reasons: I32  # of the items, those that may be given as a reason: nobody wants more of what they disliked
     less: I32 = field(default_factory=lambda: _NO_ROWS)  # items of whose kind the person wants less
     moment: Moment = NO_MOMENT
+    ruled: RuledList | None = None  # what merchandising rules want of the page of a category
     values: F32 = field(default_factory=lambda: _NO_PAST.values)  # of the history's events; of seeds there are none
 
     def queries(self) -> Queries:
@@ -90,12 +94,13 @@ def recommend(live: Live, request: RecommendRequest) -> Answer:
     pool: Pool | None = None
     scores: F64 | None = None
     fallback: str | None = None
+    effects: list[RuleEffect] = []
     try:
         deadline.check("resolve")
         pool = retrieve(live, surface, ask)
         deadline.check("retrieve")
         scores = rank(live, surface, ask, pool, deadline)
-        slate = compose(surface, ask, *wanted(live, surface, ask, pool, scores))
+        slate, effects = ruled_by(live, surface, ask, *wanted(live, surface, ask, pool, scores))
         if not len(slate.rows) and len(ask.seen):
             fallback = "popular: nothing new is left"
             ask = replace(ask, seen=_NO_ROWS, exclude=ask.exclude[len(ask.seen) :])
@@ -116,6 +121,7 @@ def recommend(live: Live, request: RecommendRequest) -> Answer:
             live.served.keep(live, ask, pool)
         fallback = _lapsed(live)
     answer = present(live, ask, pool, scores, slate, fallback)
+    answer.merchandising = effects
     deadline.note("present")
     answer.stage_us = deadline.stage_us
     return answer
@@ -150,6 +156,7 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
         seeds = reasons = _seeds(live, request, surface.config.kind)
         items, weights, values = seeds, np.ones(len(seeds), np.float32), _NO_PAST.values
         at = np.full(len(seeds), now - 1, np.int64)
+    ruled = live.merchandiser.listed(request.surface, request.filters, now)
     seen = past.items[live.had[past.actions]] if surface.slate.rules.hide_seen else _NO_ROWS
     # Sources are told what the filters bar, so that a narrow filter is answered from the whole catalog.
     rules = surface.popular.rules
@@ -162,7 +169,7 @@ def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
         request, request.request_id or time_key(), user, now, items, weights, at, seen, exclude,
         live.segment(user, request.context), kind, reasons, less,
         live.moment(surface, request.user_id if request.profiling else None, now, past, items, weights),
-        values,
+        ruled, values,
     )  # fmt: skip
 
 
@@ -248,11 +255,12 @@ def wanted(live: Live, surface: Surface, ask: Ask, pool: Pool, scores: F64 | Non
     return lowered(pool, scores, live.pipeline.heads, surface.slate.utility, fall)
 
 
-def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> SlateResult:
+def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None, lift: F64 | None = None) -> SlateResult:
     """Rules, utility, diversity, pins, exploration: in this order. Without scores: the order of the pool."""
     composer = surface.popular if scores is None else surface.composers.of(ask.kind)
     if scores is None:
         scores = np.zeros((pool.items.shape[1], 0))
+    forced = NOT_FORCED if ask.ruled is None else ask.ruled.forced
     return composer.compose(
         pool.items[0],
         scores=scores,
@@ -260,9 +268,21 @@ def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None) -> Slate
         k=ask.request.k,
         request_id=ask.request_id,
         seen=ask.seen,
-        filters=ask.request.filters,
+        filters=ask.request.filters if ask.ruled is None else ask.ruled.filters,
         moment=ask.moment,
+        forced=forced if lift is None else forced.over(lift),
     )
+
+
+def ruled_by(
+    live: Live, surface: Surface, ask: Ask, pool: Pool, scores: F64 | None
+) -> tuple[SlateResult, list[RuleEffect]]:
+    """The slate as merchandising rules want it, and what they did to it."""
+    if ask.ruled is None:
+        return compose(surface, ask, pool, scores), []
+    plain = compose(surface, replace(ask, ruled=None), pool, scores)
+    slate = compose(surface, ask, pool, scores, ask.ruled.lift(pool.items[0], plain.utilities))
+    return slate, live.merchandiser.effects(ask.ruled, slate, plain)
 
 
 def popular(live: Live, surface: Surface, ask: Ask) -> Pool:
@@ -310,6 +330,7 @@ def present(live: Live, ask: Ask, pool: Pool, scores: F64 | None, slate: SlateRe
                 pinned[slot],
                 explored[slot],
                 [live.facts(why).item_id] if why >= 0 else [],
+                rule=ask.ruled.forced.rules.get(row) if ask.ruled is not None and pinned[slot] else None,
             )
         )
     return Answer(
@@ -342,7 +363,7 @@ def _because(live: Live, ask: Ask, rows: I32) -> list[int]:
 
 def _reason(live: Live, ask: Ask, why: int, sources: list[str], pinned: bool, explored: bool) -> str:
     if pinned:
-        return "Placed here by a rule"
+        return PLACED
     if explored:
         return "Something new to try"
     if why >= 0:
@@ -375,36 +396,36 @@ def _unknown_surface(live: Live, name: str) -> Surface:
 
 
 def search(live: Live, request: SearchRequest) -> SearchAnswer:
-    """Hits by words, with facets; where nothing is found, what the query may have meant."""
+    """Hits by words, with facets, and how the query was read."""
     deadline = Deadline(SEARCH_DEADLINE_MS)
-    corrected: str | None = None
     _check_ranges(live, request)
     if request.profiling and request.user_id is not None and live.wishes:
         request = structs.replace(request, filters=live.wishes.barring(request.user_id, request.filters))
-    hits = live.text.search(request.query, request.k, offset=request.offset, filters=request.filters, facets=True)
+    found = understood.find(live.understander, live.text, request)
     deadline.note("retrieve")
-    suggestion = correct(request.query, live.words) if len(request.query) <= 200 else None
-    if suggestion is not None:
-        again = live.text.search(
-            suggestion.corrected, request.k, offset=request.offset, filters=request.filters, facets=True
-        )
-        if again.total:
-            hits, corrected = again, suggestion.corrected
-    deadline.note("understand")
-    query = corrected or request.query
+    query = found.text
+
+    def find(filters: Filters, k: int, facets: bool) -> TextHits:
+        return live.text.search(query, k, filters=filters, facets=facets, rewrites=found.rewrites or None)
+
+    narrowed = request if found.filters is request.filters else structs.replace(request, filters=found.filters)
+    ruled = live.merchandiser.search(narrowed, [request.query, query], found.hits, find, live.now_us())
+    hits = ruled.hits
     shown = [
         ShownItem(
             item_id=facts.item_id,
             position=request.offset + slot + 1,
-            score=round(score, 4),
+            score=round(score, 4) if score == score else 0.0,
             propensity=1.0,
             title=facts.title,
-            reason=_matched(facts, live.catalog.description[row], query),
-            sources=["lexical"],
+            reason=PLACED if row in ruled.pinned else _matched(facts, live.catalog.description[row], found.marked),
+            sources=[] if row in ruled.pinned else ["lexical"],
             year=facts.year,
             categories=facts.categories,
             people=facts.people,
-            highlight=highlight(facts.title, query),
+            highlight=highlight(facts.title, found.marked),
+            pinned=row in ruled.pinned,
+            rule=ruled.pinned.get(row),
         )
         for slot, (row, score) in enumerate(zip(hits.rows.tolist(), hits.scores.tolist(), strict=True))
         for facts in (live.facts(row),)
@@ -419,8 +440,10 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
         total=hits.total,
         items=shown,
         facets={name: [FacetCount(value, count) for value, count in counts] for name, counts in hits.facets.items()},
-        corrected=corrected,
+        corrected=found.corrected,
+        understood=understood.told(found.read, found.dropped),
         stage_us=deadline.stage_us,
+        merchandising=ruled.effects,
     )
 
 

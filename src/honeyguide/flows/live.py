@@ -49,6 +49,7 @@ from honeyguide.flows.pipeline import (
 from honeyguide.flows.rankers import load_ranker
 from honeyguide.flows.rights import Wishes, former, read_resets
 from honeyguide.flows.showed import Showed, days_of
+from honeyguide.flows.understood import encoder_of, load_understander
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.intake.values import objects
 from honeyguide.kernels.codes import code64
@@ -62,7 +63,6 @@ from honeyguide.serving.record import ERASE, EVENT, ITEM, RESET, EventRow, decod
 from honeyguide.slate.bandit import Experience
 from honeyguide.slate.compose import Composer, SlateConfig, SlateResult
 from honeyguide.slate.moment import Moment
-from honeyguide.understanding.query import Vocabulary as Words
 from honeyguide.understanding.query import natural_title
 from honeyguide.understanding.suggest import Suggester
 
@@ -185,7 +185,10 @@ class Live:
         self.text = LexicalIndex.open(folders["text"])
         self.popularity: F32 = np.load(folders["text"] / "popularity.npy")
         self.suggester = Suggester.build(catalog, self.popularity)
-        self.words = Words.build(catalog)
+        search = self.config.search
+        self.understander = load_understander(
+            folders.get("understanding"), search.understanding, catalog, encoder_of(search, layout.root)
+        )
         self._actions = {name: code for code, name in enumerate(self.online.actions)}
         # By action code (the last is any other action): values up to this are no reason to give, see `answer.because`.
         self.blamed_up_to = np.full(len(self._actions) + 1, -np.inf, np.float32)
@@ -377,7 +380,7 @@ class Live:
         self.text.upsert([int(row) for row in rows], changed)
         for item in changed:
             self.suggester.upsert(item)
-            self.words.upsert(item)
+            self.understander.upsert(item)
         self.online.ensure(len(self.users), len(catalog))
         self.online.use_catalog(catalog)
         self._use_catalog(catalog)

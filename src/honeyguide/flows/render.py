@@ -33,6 +33,7 @@ __all__ = [
     "evaluated",
     "exported",
     "fetched",
+    "grid_of",
     "pipeline",
     "progress",
     "reported",
@@ -86,6 +87,14 @@ def _grid(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> T
     )
     for name in columns:
         grid.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+    return grid
+
+
+def grid_of(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """A table of plain texts."""
+    grid = _grid(title, columns, right=right)
+    for row in cells:
+        grid.add_row(*map(escape, row))
     return grid
 
 

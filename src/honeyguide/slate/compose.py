@@ -6,7 +6,7 @@ The logged propensity is that of the list as shown, so nothing may touch a list 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ from honeyguide.slate.utility import NOTHING, Added, Price, UtilityConfig, Utili
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Composer", "Odds", "SlateConfig", "SlateResult"]
+__all__ = ["NOT_FORCED", "Composer", "Forced", "Odds", "SlateConfig", "SlateResult"]
 
 _NOBODY: I32 = np.zeros(0, np.int32)
 _EXEMPT = -(2**40)
@@ -56,6 +56,23 @@ class SlateConfig(BaseModel):
         """Every head that the utility or a guardrail reads."""
         guarded = (one.head for one in self.guardrails.keep if one.head)
         return tuple(dict.fromkeys((*self.utility.heads, *guarded)))
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What rules that hold on this one list want of it, before the surface's own pins."""
+
+    rows: I32  # pinned items
+    slots: I32  # 1 = first
+    rules: Mapping[int, str]  # item row -> the rule that pins it
+    lift: F64 = field(default_factory=lambda: NOTHING)  # (n,) added to each candidate's utility; empty: nothing
+
+    def over(self, lift: F64) -> Forced:
+        """The same, with what lifts and lowers candidates."""
+        return Forced(self.rows, self.slots, self.rules, lift)
+
+
+NOT_FORCED = Forced(np.zeros(0, np.int32), np.zeros(0, np.int32), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +160,13 @@ class Composer:
         seen: I32 = _NOBODY,
         filters: Filters | None = None,
         moment: Moment = NO_MOMENT,
+        forced: Forced = NOT_FORCED,
     ) -> SlateResult:
         """The slate of one request.
 
         rows: (n,) item rows, unique, any order, -1 pads. scores: (n, heads), nan sinks. blend: (n,) the retrieval's
         score, used for rank and to break ties (then the lower row comes first). seen: rows hidden under `hide_seen`.
-        moment: the person's, where the policy looks at it.
+        moment: the person's, where the policy looks at it. forced: what else is pinned, lifted and lowered here.
         Raises DataError where shapes differ or a calibrated head gives what is no probability.
         """
         config, weights = self.config, self.weights
@@ -164,13 +182,20 @@ class Composer:
         held = np.zeros(len(self.catalog.category_names), np.int64)
         if filters is not None and filters.categories:
             held[self.rules.category_codes(filters.categories)] = _EXEMPT
+        added, faded = self.added.of(rows, scores, moment.now_us), self._faded(rows, moment)
+        pin_rows, pin_slots = self.rules.pin_rows, self.rules.pin_slots
+        if len(forced.lift):  # what fades is multiplied after the sum
+            lift = forced.lift / np.where(faded > 0.0, faded, 1.0) if len(faded) else forced.lift
+            added = added + lift if len(added) else _fresh(lift, np.float64)
+        if len(forced.rows):
+            pin_rows = np.concatenate([forced.rows, pin_rows])
+            pin_slots = np.concatenate([forced.slots, pin_slots])
         (
             shown, index, utility, propensity, aside, pinned, explored, utilities, reasons, refused, bad_head
         ) = kernel.compose_slate(
             rows, scores, blend, self.rules.barred(filters), _fresh(seen, np.int32), config.rules.hide_seen,
             _fresh(moment.too_often, np.int32), weights.probability, weights.rank, weights.blend, weights.rank_constant,
-            self.added.of(rows, scores, moment.now_us), self._faded(rows, moment),
-            self.rules.pin_rows, self.rules.pin_slots,
+            added, faded, pin_rows, pin_slots,
             self.diversifier.how(moment.now_us, moment.items, moment.weights),
             self._cat_indptr, self._cat_values, held, config.rules.category_cap or 0, config.rules.category_cap_first,
             *self.explorer.arrays(rows, scores), k, np.uint64(hash64(request_id, "slate")),
@@ -196,7 +221,7 @@ class Composer:
             dropped={REASONS[int(code)]: int(counts[code]) for code in counts.nonzero()[0]},
             refused_pins={
                 pin.item_id: REASONS[int(code)]
-                for pin, code in zip(config.rules.pins, refused, strict=True)
+                for pin, code in zip(config.rules.pins, refused[len(forced.rows) :], strict=True)
                 if code != kernel.KEPT
             },
             candidates=rows,
