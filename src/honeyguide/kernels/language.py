@@ -14,7 +14,7 @@ from numba import njit
 
 from honeyguide.kernels.hashtable import EMPTY, find, mix
 
-__all__ = ["ORDERS", "count_grams", "language_scores", "word_keys"]
+__all__ = ["ORDERS", "count_grams", "fill_words", "language_scores", "word_keys"]
 
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
@@ -55,6 +55,16 @@ def word_keys(codes: U32, indptr: I64) -> I64:
     for i in range(keys.shape[0]):
         keys[i] = _key(codes, indptr[i], indptr[i + 1])
     return keys
+
+
+@njit(cache=True)
+def fill_words(table: I64, keys: I64) -> I64:
+    """Put keys into a hash table with room for them (`hashtable.find`); returns the place of each."""
+    places, mask = np.empty(keys.shape[0], np.int64), table.shape[0] - 1
+    for i in range(keys.shape[0]):
+        places[i] = find(table, mask, keys[i])
+        table[places[i]] = keys[i]
+    return places
 
 
 @njit(cache=True)

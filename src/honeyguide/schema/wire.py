@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -15,8 +15,13 @@ __all__ = [
     "FacetCount",
     "Filters",
     "Item",
+    "JudgeRequest",
+    "JudgmentIn",
     "RecommendRequest",
     "RefusedEvent",
+    "RerankAnswer",
+    "RerankRequest",
+    "Reranked",
     "ResetAnswer",
     "ResetRequest",
     "RuleEffect",
@@ -25,6 +30,8 @@ __all__ = [
     "ShownItem",
     "Suggestion",
     "SuggestAnswer",
+    "Understood",
+    "UnderstoodAttribute",
 ]
 
 Id = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -134,6 +141,7 @@ class SearchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     context: Annotated[dict[str, str], Meta(max_length=32)] = {}
     request_id: Id | None = None
     log: bool = True
+    verbatim: bool = False  # true: search for exactly these words, uncorrected
     profiling: bool = True  # false: nothing of the person is read, and the Impressions row names nobody
 
 
@@ -142,6 +150,28 @@ class FacetCount(Struct):
 
     value: str
     count: int
+
+
+class UnderstoodAttribute(Struct, omit_defaults=True):
+    """A fact that a query asks for: a facet's value, or a span of prices or years."""
+
+    name: str  # categories, people, countries, price, year, or a key of the items' attributes
+    value: str
+    words: str  # as typed
+    applied: bool = False  # only such items are hits
+    note: str = ""
+
+
+class Understood(Struct, omit_defaults=True):
+    """How a query was read."""
+
+    language: str | None = None
+    intent: str | None = None  # navigational, item, category, question
+    categories: list[str] = []
+    attributes: list[UnderstoodAttribute] = []
+    synonyms: dict[str, list[str]] = {}  # words of the query -> what was searched for as well
+    did_you_mean: list[str] = []  # other spellings of the query that may have been meant
+    dropped: list[str] = []  # words that no hit holds, and limits that were let go since nothing met them
 
 
 class SearchAnswer(Struct, omit_defaults=True):
@@ -155,7 +185,8 @@ class SearchAnswer(Struct, omit_defaults=True):
     total: int
     items: list[ShownItem]
     facets: dict[str, list[FacetCount]] = {}
-    corrected: str | None = None
+    corrected: str | None = None  # what was searched for instead of the query
+    understood: Understood | None = None
     fallback: str | None = None
     list_propensity: float = 1.0
     dropped: dict[str, int] = {}
@@ -176,6 +207,63 @@ class SuggestAnswer(Struct):
 
     prefix: str
     suggestions: list[Suggestion]
+
+
+class RerankRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Another engine's answer, to be put in the order that this workspace would show it in."""
+
+    query: Text
+    response: Any  # as the engine gave it; see docs/rerank.md for the shapes
+    engine: Literal["elasticsearch", "opensearch", "solr", "list"] | None = None  # None: told by the shape
+    id_field: Annotated[str, Meta(min_length=1, max_length=200)] | None = None  # where a hit names its item, with dots
+    surface: Annotated[str, Meta(min_length=1, max_length=64)] = "search"
+    user_id: Id | None = None
+    context: Annotated[dict[str, str], Meta(max_length=32)] = {}
+    request_id: Id | None = None
+    log: bool = True
+    profiling: bool = True
+
+
+class Reranked(Struct, omit_defaults=True):
+    """One hit of another engine in its new place."""
+
+    item_id: str
+    position: int
+    was: int  # in the engine's own order
+    known: bool = True  # false: the catalog has no such item, and the hit kept its place
+    reason: str = ""
+
+
+class RerankAnswer(Struct, omit_defaults=True):
+    """The engine's answer in its own shape, its hits in a new order, and what was done to each."""
+
+    request_id: str
+    surface: str
+    policy_version: str
+    build_id: str
+    engine: str
+    response: Any
+    items: list[Reranked]
+    personal: bool = False  # whether the person's history counted
+    corrected: str | None = None
+    fallback: str | None = None  # why the order is the engine's own
+    stage_us: dict[str, float] = {}
+
+
+class JudgmentIn(Struct, forbid_unknown_fields=True):
+    """What a rater says of an item for a query."""
+
+    item_id: Id
+    grade: Annotated[int, Meta(ge=0, le=3)]
+
+
+class JudgeRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Judgments of one rater on one query's list."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=1_000)]
+    rater: Annotated[str, Meta(min_length=1, max_length=100)]
+    judgments: Annotated[list[JudgmentIn], Meta(min_length=1, max_length=200)]
+    language: Annotated[str, Meta(max_length=35)] | None = None
 
 
 class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
