@@ -21,12 +21,18 @@ I64 = npt.NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def _cut(
-    i: int, m: int, sums: F32, rows: I32, found: F32, row_scale: F32, col_scale: F32, out_cols: I32, out_vals: F32
-) -> None:
-    """The best of row i: its m sums at `rows` scaled, itself left out; `sums` is zero again afterwards."""
+    i: int, m: int, sums: F32, rows: I32, found: F32, row_scale: F32, col_scale: F32, prior: float, out_cols: I32,
+    out_vals: F32,
+) -> None:  # fmt: skip
+    """The best of row i: its m sums at `rows` scaled, itself left out; `sums` is zero again afterwards.
+
+    A sum is multiplied by `s / (1 + prior s)`, s = row_scale * col_scale: divided by `1 / s + prior`.
+    """
     sums[i] = -np.inf if sums[i] != 0.0 else 0.0
+    shrink = np.float32(prior)
     for r in range(m):
-        found[r] = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
+        scaled = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
+        found[r] = scaled if prior == 0.0 else scaled / (np.float32(1.0) + shrink * row_scale[i] * col_scale[rows[r]])
         sums[rows[r]] = 0.0
     best(found, rows, m, out_cols, out_vals)
 
@@ -56,7 +62,7 @@ def together_rows(
                     rows[m] = j
                     m += 1
                 sums[j] += scale
-        _cut(i, m, sums, rows, found, row_scale, col_scale, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, 0.0, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)
@@ -76,13 +82,14 @@ def gram_rows(
 @njit(cache=True, nogil=True)
 def covisit_rows(
     start: int, stop: int, by_item: I64, places: I64, owner: I32, items: I32, strengths: F32, gap_weight: F32,
-    backward: float, row_scale: F32, col_scale: F32, out_cols: I32, out_vals: F32,
+    backward: float, row_scale: F32, col_scale: F32, prior: float, out_cols: I32, out_vals: F32,
 ) -> None:  # fmt: skip
     """Rows [start, stop) of ordered co-visitation.
 
     `items` and `owner` (person) are all events, person by person, oldest first; `places[by_item[i]:by_item[i + 1]]`
     are the places of item i in them. An event g places later of the same person adds `gap_weight[g - 1]` times its
-    strength, one g places earlier `backward` times that.
+    strength, one g places earlier `backward` times that. Row i's sums are divided by
+    `1 / (row_scale[i] col_scale) + prior`.
     """
     n_items = len(row_scale)
     n, window = len(items), len(gap_weight)
@@ -110,7 +117,7 @@ def covisit_rows(
                         rows[m] = j
                         m += 1
                     sums[j] += gain
-        _cut(i, m, sums, rows, found, row_scale, col_scale, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, prior, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)

@@ -1,19 +1,32 @@
-"""Item-to-item sources: a random walk, cosine, and ordered co-visitation. All are graphs walked from a history."""
+"""Item-to-item sources: a random walk, nearest neighbours, co-visitation, complements: graphs walked from a history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from honeyguide.contracts import F32, I32, I64
+from honeyguide.contracts import F32, I32, I64, CatalogView, Interactions
+from honeyguide.errors import DataError
 from honeyguide.kernels.itemgraph import covisit_rows, graph_topk, together_rows
 from honeyguide.retrieval.personal import Personal
 from honeyguide.retrieval.signals import DAY_US, HistoryConfig, Signals, TrendConfig, in_ranges
 
-__all__ = ["Covisit", "CovisitConfig", "ItemKNN", "ItemKNNConfig", "RP3beta", "RP3betaConfig"]
+__all__ = [
+    "Complements",
+    "ComplementsConfig",
+    "Covisit",
+    "CovisitConfig",
+    "ItemGraph",
+    "ItemKNN",
+    "ItemKNNConfig",
+    "RP3beta",
+    "RP3betaConfig",
+    "level_rows",
+    "together",
+]
 
 Rows = Callable[[int, int, I32, F32], None]
 
@@ -39,7 +52,7 @@ def _power(counts: Any, exponent: float) -> F32:
     return (np.maximum(counts, 1).astype(np.float64) ** -exponent).astype(np.float32)
 
 
-class _ItemGraph(Personal):
+class ItemGraph(Personal):
     """What the graphs share: a CSR of neighbours, walked from a history."""
 
     learnt = ("indptr", "cols", "vals")
@@ -63,15 +76,20 @@ class RP3betaConfig(BaseModel):
 
     alpha: float = Field(default=0.9, ge=0, le=3, description="power of the transition probabilities")
     beta: float = Field(default=0.35, ge=0, le=3, description="power by which popular items are held back")
+    user_power: float | None = Field(
+        default=None, ge=0, le=3, description="alpha of the step from a person, if another"
+    )
+    row_power: float = Field(default=0.0, ge=0, le=1, description="power of a row's sum that divides it; 1: sums to 1")
     width: int = Field(default=500, ge=1, le=5_000, description="neighbours kept per item")
     history: HistoryConfig = HistoryConfig(step_power=0.5, newest=200)
     trend: TrendConfig = TrendConfig()
 
 
-class RP3beta(_ItemGraph):
+class RP3beta(ItemGraph):
     """Three steps item - person - item - person as a graph of items (Paudel et al. 2017, RP3-beta).
 
-    `S[i, j] = sum over people u of both: (1 / n_i)^alpha (1 / n_u)^alpha / n_j^beta`, the best `width` per item.
+    `S[i, j] = sum over people u of both: (1 / n_i)^alpha (1 / n_u)^user_power / n_j^beta`, the best `width` per item,
+    then divided by the row's sum to the `row_power`: with 1 each item of a history has one vote to give.
     Price: `width` x items x 8 bytes, and fitting costs sum over people of n_u^2 additions; sensible to some millions
     of items while nobody has tens of thousands of them.
     """
@@ -82,27 +100,35 @@ class RP3beta(_ItemGraph):
 
     def _learn(self, events: Signals, seed: int) -> None:
         by_user, by_item = events.pairs()
-        user_scale = _power(np.diff(by_user.indptr), self.config.alpha)
-        degree = np.diff(by_item.indptr)
-        row_scale, col_scale = _power(degree, self.config.alpha), _power(degree, self.config.beta)
-        self.indptr, self.cols, self.vals = _together(
-            by_user, by_item, user_scale, row_scale, col_scale, self.config.width
+        config = self.config
+        user_power = config.alpha if config.user_power is None else config.user_power
+        user_scale, degree = _power(np.diff(by_user.indptr), user_power), np.diff(by_item.indptr)
+        self.indptr, self.cols, self.vals = together(
+            by_user, by_item, user_scale, _power(degree, config.alpha), _power(degree, config.beta), config.width
         )
+        level_rows(self.indptr, self.vals, config.row_power)
 
 
 class ItemKNNConfig(BaseModel):
-    """Width of the graph. Histories count flat, as the literature has it."""
+    """What a person's or an item's size counts, and the width of the graph. Histories count flat, as the literature
+    has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    weights: Literal["cosine", "tfidf", "bm25"] = Field(default="cosine", description="how pairs are weighed")
+    k1: float = Field(default=1.2, gt=0, le=100, description="bm25: how soon a popular item's events stop counting")
+    b: float = Field(default=0.75, ge=0, le=1, description="bm25: how much an item's popularity counts against it")
     width: int = Field(default=100, ge=1, le=5_000, description="neighbours kept per item")
     history: HistoryConfig = HistoryConfig(newest=10_000, use_weights=False)
     trend: TrendConfig = TrendConfig(window_days=0.0)
 
 
-class ItemKNN(_ItemGraph):
-    """Cosine of binary columns, the best `width` per item (Deshpande and Karypis 2004): the plain baseline.
+class ItemKNN(ItemGraph):
+    """Nearest neighbours of binary columns (Deshpande and Karypis 2004): items are documents, people their words.
 
+    cosine: `n_ij / sqrt(n_i n_j)`. tfidf: the cosine after each person is weighed by `log((1 + items) / (1 + n_u))`.
+    bm25: `sum over people of both: idf_u^2 f_i f_j` with `idf_u = log(1 + (items - n_u + .5) / (n_u + .5))` and
+    `f_i = (k1 + 1) / (1 + k1 (1 - b + b n_i / mean n))` (Robertson and Zaragoza 2009, of binary counts).
     Price: as RP3beta.
     """
 
@@ -112,20 +138,40 @@ class ItemKNN(_ItemGraph):
 
     def _learn(self, events: Signals, seed: int) -> None:
         by_user, by_item = events.pairs()
-        scale = _power(np.diff(by_item.indptr), 0.5)
-        ones = np.ones(events.n_users, np.float32)
-        self.indptr, self.cols, self.vals = _together(by_user, by_item, ones, scale, scale, self.config.width)
+        config, degree = self.config, np.diff(by_item.indptr)
+        activity = np.diff(by_user.indptr).astype(np.float64)
+        if config.weights == "bm25":
+            idf = np.log1p((events.n_items - activity + 0.5) / (activity + 0.5))
+            level = 1.0 - config.b + config.b * degree / degree[degree > 0].mean()
+            scale = ((config.k1 + 1.0) / (1.0 + config.k1 * level)).astype(np.float32)
+        elif config.weights == "tfidf":
+            idf = np.log((1.0 + events.n_items) / (1.0 + activity))
+            length = np.sqrt(by_item.T @ (idf**2))
+            scale = np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), 1.0).astype(np.float32)
+        else:
+            idf, scale = np.ones(events.n_users), _power(degree, 0.5)
+        squared = (idf**2).astype(np.float32)
+        self.indptr, self.cols, self.vals = together(by_user, by_item, squared, scale, scale, config.width)
 
 
-def _together(
+def together(
     by_user: Any, by_item: Any, user_scale: F32, row_scale: F32, col_scale: F32, width: int
 ) -> tuple[I64, I32, F32]:
+    """CSR of `row_scale[i] * col_scale[j] * sum over people of both: user_scale[u]`, the best `width` of each row."""
     given = (by_item.indptr.astype(np.int64), by_item.indices, by_user.indptr.astype(np.int64), by_user.indices)
 
     def rows(start: int, stop: int, cols: I32, vals: F32) -> None:
         together_rows(start, stop, *given, user_scale, row_scale, col_scale, cols, vals)
 
     return _graph(by_item.shape[1], width, rows)
+
+
+def level_rows(indptr: I64, vals: F32, power: float) -> None:
+    """Divide each row of a CSR by its sum to the `power`, in place."""
+    if power and len(vals):
+        size = np.diff(indptr)
+        total = np.add.reduceat(vals, np.minimum(indptr[:-1], len(vals) - 1), dtype=np.float64)
+        vals /= np.repeat(np.where((size > 0) & (total > 0), total, 1.0) ** power, size).astype(np.float32)
 
 
 class CovisitConfig(BaseModel):
@@ -144,7 +190,7 @@ class CovisitConfig(BaseModel):
     trend: TrendConfig = TrendConfig()
 
 
-class Covisit(_ItemGraph):
+class Covisit(ItemGraph):
     """Ordered co-visitation: what people turn to next, within a window, nearer is stronger.
 
     `S[i, j] = sum over pairs: gap_decay^(gap - 1) (backward if j came first) / (n_i^row_power n_j^col_power)`.
@@ -163,15 +209,91 @@ class Covisit(_ItemGraph):
             age_days = (events.at.max() - events.at) / DAY_US
             strengths = (strengths * 2.0 ** (-age_days / config.fit_half_life_days)).astype(np.float32)
         count = np.bincount(events.item, minlength=events.n_items)
-        by_item = np.zeros(events.n_items + 1, np.int64)
-        np.cumsum(count, out=by_item[1:])
-        places = np.argsort(events.item, kind="stable")
-        row_scale, col_scale = _power(count, config.row_power), _power(count, config.col_power)
+        self.indptr, self.cols, self.vals = _pairs(
+            events, events.user, strengths, gap_weight, config.backward, _power(count, config.row_power),
+            _power(count, config.col_power), 0.0, config.width,
+        )  # fmt: skip
 
-        def rows(start: int, stop: int, cols: I32, vals: F32) -> None:
-            covisit_rows(
-                start, stop, by_item, places, events.user, events.item, strengths, gap_weight, config.backward,
-                row_scale, col_scale, cols, vals,
-            )  # fmt: skip
 
-        self.indptr, self.cols, self.vals = _graph(events.n_items, config.width, rows)
+def _pairs(
+    events: Signals, owner: I32, strengths: F32, gap_weight: F32, backward: float, row_scale: F32, col_scale: F32,
+    prior: float, width: int,
+) -> tuple[I64, I32, F32]:  # fmt: skip
+    """CSR of ordered pairs within the events of one owner (a person, or one visit)."""
+    by_item = np.zeros(events.n_items + 1, np.int64)
+    np.cumsum(np.bincount(events.item, minlength=events.n_items), out=by_item[1:])
+    places = np.argsort(events.item, kind="stable")
+
+    def rows(start: int, stop: int, cols: I32, vals: F32) -> None:
+        covisit_rows(
+            start, stop, by_item, places, owner, events.item, strengths, gap_weight, backward, row_scale, col_scale,
+            prior, cols, vals,
+        )  # fmt: skip
+
+    return _graph(events.n_items, width, rows)
+
+
+class ComplementsConfig(BaseModel):
+    """What counts as taken together, and how far chance is taken off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    actions: tuple[str, ...] = Field(default=(), description="actions that count, such as purchase; () = all")
+    within_hours: float = Field(default=24.0, gt=0, description="a longer pause ends what belongs together")
+    window: int = Field(default=20, ge=1, le=1_000, description="events ahead that count at most")
+    gap_decay: float = Field(default=0.9, gt=0, le=1, description="factor per event in between")
+    backward: float = Field(default=0.5, ge=0, le=1, description="weight of what was taken before, not after")
+    prior_events: float = Field(default=3.0, ge=0, description="pairs by chance added to those expected")
+    width: int = Field(default=100, ge=1, le=5_000, description="neighbours kept per item")
+    history: HistoryConfig = HistoryConfig(newest=50)
+    trend: TrendConfig = TrendConfig(window_days=0.0)
+
+
+class Complements(ItemGraph):
+    """What goes with an item, not what is like it: taken after it or beside it more often than chance has it.
+
+    `S[i, j] = c_ij / (e_ij + prior_events)`, with `c_ij` the decayed pairs within one visit and `e_ij = p_i n_j / n`
+    those expected if what follows i were drawn like everything else (p_i: pairs that start at i). Lift, shrunk by a
+    prior: a pair seen once tells little. Made for the item page and for boards.
+    Price: as Covisit.
+    """
+
+    name = "complements"
+    Config = ComplementsConfig
+    config: ComplementsConfig
+
+    def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
+        """Learn from the events of the chosen actions. DataError where there is none of them."""
+        wanted = self.config.actions
+        if wanted:
+            codes = [code for code, action in enumerate(interactions.actions) if action in wanted]
+            chosen = np.isin(interactions.action, codes)
+            if not chosen.any():
+                raise DataError(
+                    expected=f"events of {', '.join(wanted)} for `{self.name}`",
+                    got=f"none among {', '.join(interactions.actions)}", do="Mend `actions` in its config.",
+                )  # fmt: skip
+            interactions = interactions.take(chosen)
+        return super().fit(interactions, catalog, seed=seed)
+
+    def _learn(self, events: Signals, seed: int) -> None:
+        config = self.config
+        pause = int(config.within_hours * 3.6e9)
+        new = np.ones(len(events.item), np.bool_)
+        new[1:] = (events.user[1:] != events.user[:-1]) | (events.at[1:] - events.at[:-1] > pause)
+        visit = np.cumsum(new, dtype=np.int32)
+        gap_weight = (config.gap_decay ** np.arange(config.window)).astype(np.float32)
+        # pairs that an event starts: those of the steps to the end of its visit, and back to the begin of it
+        first = np.flatnonzero(new)
+        size = np.diff(np.append(first, len(new)))[visit - 1]
+        place = np.arange(len(new)) - first[visit - 1]
+        reach = np.concatenate([[0.0], np.cumsum(gap_weight, dtype=np.float64)])
+        ahead, behind = np.minimum(size - 1 - place, config.window), np.minimum(place, config.window)
+        started = np.bincount(events.item, reach[ahead] + config.backward * reach[behind], events.n_items)
+        count = np.bincount(events.item, minlength=events.n_items)
+        row_scale = (1.0 / np.maximum(started, 1e-6)).astype(np.float32)
+        col_scale = (len(events.item) / np.maximum(count, 1)).astype(np.float32)
+        self.indptr, self.cols, self.vals = _pairs(
+            events, visit, np.ones(len(visit), np.float32), gap_weight, config.backward, row_scale, col_scale,
+            config.prior_events, config.width,
+        )  # fmt: skip

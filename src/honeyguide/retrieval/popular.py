@@ -110,6 +110,10 @@ class Popular:
         ordered_topk(self._order, self._scores, line, ex_indptr, ex_items, self._marked, out.items, out.scores)
         return out
 
+    def leaders(self, k: int) -> I32:
+        """(segments + 1, k) the best items of everybody, then of each segment."""
+        return self._order[:, :k]
+
     def update(self, item_rows: npt.ArrayLike, at: npt.ArrayLike, segment: npt.ArrayLike = -1) -> None:
         """Count new events at once. Rows above the catalog's enlarge it; rows below 0 are nobody's and do not count.
 
