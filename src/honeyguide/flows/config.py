@@ -28,9 +28,11 @@ from honeyguide.slate.long_term import LongTermConfig
 __all__ = [
     "CanaryConfig",
     "ClockConfig",
+    "RerankConfig",
     "RetentionConfig",
     "RetrainConfig",
     "RightsConfig",
+    "SearchConfig",
     "SegmentsConfig",
     "ShadowConfig",
     "SkewConfig",
@@ -100,12 +102,14 @@ class SourceConfig(_Closed):
     """A retrieval source: a class that fits `contracts.Source`, by dotted name or entry point, and its own config.
 
     grid: values to try for a key of the config; the build keeps the one that serves returning people best on
-    validation.
+    validation. chance: weight that it keeps in the blend whatever validation finds, for what no past can speak for,
+    such as new items; the build's report says what that costs.
     """
 
     use: str
     config: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
+    chance: float = Field(default=0.0, ge=0.0, le=0.2)
 
 
 class SurfaceConfig(_Closed):
@@ -200,6 +204,18 @@ class RightsConfig(_Closed):
     strength: float = Field(default=0.6, gt=0.0, le=1.0)
 
 
+class RerankConfig(_Closed):
+    """How much each order counts, `[rerank]`: the other engine's, our search's, and the person's.
+
+    rank_constant: k of the reciprocal ranks; the smaller, the more the first places count.
+    """
+
+    engine: float = Field(default=1.0, ge=0)
+    search: float = Field(default=1.0, ge=0)
+    person: float = Field(default=0.5, ge=0)
+    rank_constant: float = Field(default=20.0, gt=0)
+
+
 class WorkspaceConfig(_Closed):
     """All of `honeyguide.toml`."""
 
@@ -224,6 +240,7 @@ class WorkspaceConfig(_Closed):
     report: ReportConfig = ReportConfig()
     retention: RetentionConfig = RetentionConfig()
     rights: RightsConfig = RightsConfig()
+    rerank: RerankConfig = RerankConfig()
     shadow: ShadowConfig = ShadowConfig()
     canary: CanaryConfig = CanaryConfig()
     retrain: RetrainConfig = RetrainConfig()

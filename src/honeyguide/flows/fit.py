@@ -204,7 +204,7 @@ class Learner:
                 fitted = [self.source(trial, base)[0] for trial in trials]
                 best, _ = choose(fitted, asked.queries, asked.relevant)
                 config = trials[fitted.index(best)].config
-            chosen.append(SourceConfig(use=spec.use, config=config))
+            chosen.append(SourceConfig(use=spec.use, config=config, chance=spec.chance))
         return tuple(chosen)
 
     def _accepts(self, spec: SourceConfig, base: Interactions) -> bool:
@@ -357,6 +357,7 @@ class Learner:
             tuned = tune(
                 list(sources.values()), lesson.queries, lesson.relevant, config=BlendConfig(regimes=REGIMES),
                 one_of=[ONE_OF], most=1_500, seed=self._config.seed,
+                chances={load_plugin(spec.use).name: spec.chance for spec in self._config.sources if spec.chance},
             )  # fmt: skip
             report = BlendReport(
                 {r: {n: q.ndcg_10 for n, q in found.items()} for r, found in tuned.sources.items()},

@@ -365,6 +365,7 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
             if said:
                 out.print(f"                 [yellow]{escape(said)}[/]")
         out.print(f"  deadline       {surface['deadline_ms']:g} ms, then popular")
+    _sources(description.get("sources", ()), description.get("sources_say", ()))
     for one in description.get("long_term", ()):
         out.print(f"\n[bold yellow]{escape(one['name'])}[/]  {escape(one['says'])}")
         told = one["reason"] if not one["on"] else f"index explains {one['index']['explained']:.0%} of it"
@@ -377,6 +378,28 @@ def pipeline(description: Mapping[str, Any], *, as_json: bool) -> None:
         shown = "-" if share is None else f"{share:.1%}"
         grid.add_row(*(escape(feature[key]) for key in ("name", "entity", "meaning", "window")), shown)
     return out.print(grid)
+
+
+def _sources(rows: Sequence[Mapping[str, Any]], said: Sequence[str]) -> None:
+    """What each source adds and costs, as validation found it."""
+    if not rows:
+        return
+    regimes = list(rows[0]["alone"])
+    columns = [f"{what} ({regime})" for regime in regimes for what in ("weight", "alone", "adds")]
+    grid = _grid(
+        "Sources on validation, nDCG@10", ["source", *columns, "ms a question"], right=[*columns, "ms a question"]
+    )
+    for row in rows:
+        cells = []
+        for regime in regimes:
+            alone = row["alone"][regime]
+            cells += [f"{row['weights'].get(regime, 0.0):.2f}", "-" if alone is None else f"{alone:.4f}",
+                      f"{row['adds'].get(regime, 0.0):+.4f}"]  # fmt: skip
+        cost = "-" if row["cpu_ms"] is None else f"{row['cpu_ms']:.3f}"
+        grid.add_row(escape(row["name"]) + ("" if row["on"] else " [dim](off)[/]"), *cells, cost)
+    out.print(grid)
+    for sentence in said:
+        out.print(f"  {escape(sentence)}", soft_wrap=True)
 
 
 def parameters(found: Mapping[str, Any], *, as_json: bool) -> None:

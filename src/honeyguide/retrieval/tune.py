@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import process_time
 from typing import TypeVar
@@ -136,13 +136,16 @@ def _ascend(judged: Callable[[F64], F64], allowed: F64, rounds: int) -> tuple[F6
 def tune(
     sources: Sequence[Source], queries: Queries, relevant: Ragged, *, config: BlendConfig | None = None,
     one_of: Sequence[Sequence[str]] = (), most: int = 2_000, rounds: int = 3, seed: int = 0,
+    chances: Mapping[str, float] | None = None,
 ) -> Tuned:  # fmt: skip
     """Weights per regime by coordinate ascent on validation questions that the sources were not fitted on.
 
     `config` gives the regimes (their weights are replaced) and everything else. Of each group in `one_of` at most one
     source keeps a weight, the one with which the blend serves better over all regimes. At most `most` questions per
-    regime are used, drawn under `seed`. A source whose weight does not pay is switched off (weight 0).
-    Questions without history do not count: only the fallback answers them. Raises DataError where none is left.
+    regime are used, drawn under `seed`. A source whose weight does not pay is switched off (weight 0). `chances`:
+    weights that sources keep whatever validation finds, such as one that brings new items, which no past can speak
+    for; what that costs stands in `marginal`, below 0. Questions without history do not count: only the fallback
+    answers them. Raises DataError where none is left.
     """
     config = config or BlendConfig()
     names = tuple(source.name for source in sources)
@@ -193,6 +196,10 @@ def tune(
             ]
     runs = [{name: _ascend(judge(name), allowed, rounds) for name in groups} for allowed in choices]
     final = max(runs, key=lambda run: sum(float(reached.mean()) for _, reached in run.values()))
+    kept = np.array([(chances or {}).get(name, 0.0) for name in names])
+    if kept.any():
+        final = {name: (mixed := (1.0 - kept.sum()) * weights + kept, judge(name)(mixed))
+                 for name, (weights, _) in final.items()}  # fmt: skip
     marginal: dict[str, dict[str, float]] = {}
     for name, (weights, reached) in final.items():
         marginal[name] = {}
