@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 from msgspec import structs
 
-from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged, TextHits
+from honeyguide.contracts import F32, F64, I32, I64, Pool, Queries, Ragged, TextHits, TextIndex
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
 from honeyguide.features.online import History
@@ -53,6 +53,8 @@ SEEN_LIMIT = 10_000
 BECAUSE = 0.35
 """Cosine from which an item of the history is given as a reason."""
 SEARCH_DEADLINE_MS = 200.0
+SEARCH_HISTORY = 100
+"""Newest events of a person that the ranking of search looks at."""
 PLACED = "Placed here by a rule"
 
 
@@ -77,12 +79,15 @@ class Ask:
     ruled: RuledList | None = None  # what merchandising rules want of the page of a category
     values: F32 = field(default_factory=lambda: _NO_PAST.values)  # of the history's events; of seeds there are none
 
-    def queries(self) -> Queries:
-        """The request as a batch of one."""
+    def queries(self, context_keys: tuple[str, ...] = ()) -> Queries:
+        """The request as a batch of one; with the facts of its moment that are asked for."""
+        request = self.request
+        told = coded_context(context_keys, request.surface, request.context) if context_keys else {}
         return Queries(
             np.array([0, len(self.items)], np.int64), self.items, self.weights, self.at,
             np.array([self.now_us], np.int64), np.array([self.segment], np.int32),
             Ragged(np.array([0, len(self.exclude)], np.int64), self.exclude),
+            {name: np.array([code], np.int64) for name, code in told.items()},
         )  # fmt: skip
 
 
@@ -135,6 +140,10 @@ def _lapsed(live: Live) -> str | None:
 
 def resolve(live: Live, surface: Surface, request: RecommendRequest) -> Ask:
     """Ids to rows, and the history (or the seeds) that the question is made of."""
+    if request.filters.attributes:
+        raise RequestError(
+            expected="filters of the catalog's own facts", got="attributes", do="Attributes narrow a search alone."
+        )
     now, less = live.now_us(), _NO_ROWS
     if request.profiling and request.user_id is not None:
         person = request.user_id
@@ -191,7 +200,7 @@ def _seeds(live: Live, request: RecommendRequest, kind: str) -> I32:
 
 def retrieve(live: Live, surface: Surface, ask: Ask) -> Pool:
     """Candidates of all sources; for seeds that no event speaks for yet, items with like texts."""
-    pool = surface.blend.pool(ask.queries(), surface.config.candidates)
+    pool = surface.blend.pool(ask.queries(surface.blend.context_keys), surface.config.candidates)
     if surface.config.kind == "home" or not _only_popular(pool):
         return _with_newcomers(pool, surface, ask)
     like = live.lexical.like(live.item(int(ask.items[-1])), surface.config.candidates)
@@ -401,12 +410,13 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
     _check_ranges(live, request)
     if request.profiling and request.user_id is not None and live.wishes:
         request = structs.replace(request, filters=live.wishes.barring(request.user_id, request.filters))
-    found = understood.find(live.understander, live.text, request)
+    text = asked_of(live, request)
+    found = understood.find(live.understander, text, request)
     deadline.note("retrieve")
     query = found.text
 
     def find(filters: Filters, k: int, facets: bool) -> TextHits:
-        return live.text.search(query, k, filters=filters, facets=facets, rewrites=found.rewrites or None)
+        return text.search(query, k, filters=filters, facets=facets, rewrites=found.rewrites or None)
 
     narrowed = request if found.filters is request.filters else structs.replace(request, filters=found.filters)
     ruled = live.merchandiser.search(narrowed, [request.query, query], found.hits, find, live.now_us())
@@ -445,6 +455,19 @@ def search(live: Live, request: SearchRequest) -> SearchAnswer:
         stage_us=deadline.stage_us,
         merchandising=ruled.effects,
     )
+
+
+def asked_of(live: Live, request: SearchRequest) -> TextIndex:
+    """The index for one request: its order, its words for facets, and what the person's history says to the ranking."""
+    text = live.text
+    plain = request.sort == "relevance" and not request.facet_text
+    if plain and not text.ranks:
+        return text
+    person = None
+    if text.ranks and request.profiling and request.user_id is not None:
+        now = live.now_us()
+        person = text.person(live.online.history(live.users.row(request.user_id), SEARCH_HISTORY, now).items)
+    return text.bound(request.sort, request.facet_text, person)
 
 
 def _check_ranges(live: Live, request: SearchRequest) -> None:

@@ -21,7 +21,6 @@ import numpy as np
 
 from honeyguide import __version__
 from honeyguide.contracts import Interactions, Progress, TablesEngine
-from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.tables.choice import EngineName, tables_engine
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import (
@@ -53,11 +52,15 @@ from honeyguide.flows.keeping.compact import compact
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.long_term import arms_of
 from honeyguide.flows.long_term import said as said_of_long_term
+from honeyguide.flows.past_queries import write_queries
 from honeyguide.flows.pipeline import serviceable
 from honeyguide.flows.rankers import network_sentences
 from honeyguide.flows.render_ranking import contest_sentences
+from honeyguide.flows.search_step import said_of_search, search_steps
 from honeyguide.flows.showings import load_shown
 from honeyguide.flows.skew import check_skew, require_no_skew
+from honeyguide.flows.understood import said_of_understanding, understanding_step
+from honeyguide.flows.worth import worth
 from honeyguide.intake.evidence import evidence
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import FEATURE_VALUES, ITEMS, QUARANTINE
@@ -231,8 +234,10 @@ def build(
         folders["catalog"] = _keep_catalog(prepared).folder
         folders["online"] = _online(prepared).folder
         folders["feature_values"] = _feature_values(prepared, tables).folder
-        folders["text"] = _text(prepared).folder
+        folders |= {name: step.folder for name, step in search_steps(prepared, tables, tell).items()}
+        folders["understanding"] = understanding_step(prepared, tables).folder
         folders["wishes"] = _wishes(prepared).folder
+        folders["queries"] = _queries(prepared).folder
         if not alone:
             folders["reference"] = _reference(prepared, fitted, cut).folder
         folders["vectors"] = _vectors(prepared, fitted).folder
@@ -327,18 +332,6 @@ def _feature_values(prepared: Prepared, engine: TablesEngine) -> StepResult:
     return prepared.steps.run("feature_values", inputs, make)
 
 
-def _text(prepared: Prepared) -> StepResult:
-    data = prepared.data
-    counts = np.bincount(data.interactions.item, minlength=len(data.catalog)).astype(np.float32)
-
-    def make(folder: Path) -> None:
-        LexicalIndex.build(folder, data.catalog, popularity=counts, config=prepared.config.search.lexical)
-        np.save(folder / "popularity.npy", counts)
-
-    inputs = {"data": data.fingerprint, "config": prepared.config.search.lexical.model_dump(mode="json")}
-    return prepared.steps.run("text", inputs, make)
-
-
 def _reference(prepared: Prepared, fitted: Fitted, cut: int) -> StepResult:
     """What features look like at present, against which `honeyguide retrain` measures drift."""
     data, features, home = prepared.data, prepared.features, prepared.config.surface("home")
@@ -362,6 +355,17 @@ def _wishes(prepared: Prepared) -> StepResult:
         data.wishes.save(folder)
 
     return prepared.steps.run("wishes", {"data": data.fingerprint, "rights": prepared.config.rights.model_dump()}, make)
+
+
+def _queries(prepared: Prepared) -> StepResult:
+    """What enough people asked, for suggestions."""
+    layout, data = prepared.layout, prepared.data
+
+    def make(folder: Path) -> None:
+        if data.shown is not None:
+            write_queries(layout, folder)
+
+    return prepared.steps.run("queries", {"data": data.fingerprint, "impressions": data.shown_key}, make)
 
 
 def _vectors(prepared: Prepared, fitted: Fitted) -> StepResult:
@@ -410,7 +414,7 @@ def _manifest(
     data, config = prepared.data, prepared.config
     now = dt.datetime.now(dt.UTC)
     decisions = [
-        *fitted.notes, *skewed, *_ranker_sentences(fitted), *_blend_sentences(fitted),
+        *fitted.notes, *skewed, *_ranker_sentences(fitted), *_blend_sentences(fitted), *_worth_sentences(fitted),
         *_source_sentences(prepared, fitted),
     ]  # fmt: skip
     for name, surface in config.surfaces.items():
@@ -419,6 +423,8 @@ def _manifest(
     decisions += said_of_long_term(long_term_of(folders["ranker"]))
     for name, solved in fitted.guarded.items():
         decisions += said_of_guardrails(name, solved)
+    decisions += said_of_understanding(folders.get("understanding"))
+    decisions += said_of_search(folders)
     decisions += exploring.sentences(config, fitted.pipeline, folders.get("experience"))
     body = Manifest(
         build_id="",
@@ -488,6 +494,11 @@ def _blend_sentences(fitted: Fitted) -> list[str]:
         off = ", ".join(name for name in fitted.blend_report.quality[regime.name] if name not in paid)
         lines.append(f"blend on a {regime.name}: {used}" + (f"; off: {off}" if off else ""))
     return lines
+
+
+def _worth_sentences(fitted: Fitted) -> list[str]:
+    """What each source adds and costs: which one could go, and what that would save."""
+    return worth(msgspec.to_builtins(fitted.blend_report), fitted.blend_config.model_dump())[1]
 
 
 def _source_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:

@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from honeyguide.contracts import F32, F64, I32, RETRACT, CatalogView, EventLog, LogRecord, Pool
-from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tables.writer import aligned
 from honeyguide.errors import BuildError
@@ -37,6 +36,7 @@ from honeyguide.flows.guardrails import said as said_of_guardrails
 from honeyguide.flows.layout import Layout
 from honeyguide.flows.merchandising.apply import Merchandiser
 from honeyguide.flows.merchandising.store import Rules
+from honeyguide.flows.past_queries import read_queries
 from honeyguide.flows.pipeline import (
     Composers,
     Pipeline,
@@ -48,8 +48,10 @@ from honeyguide.flows.pipeline import (
 )
 from honeyguide.flows.rankers import load_ranker
 from honeyguide.flows.rights import Wishes, former, read_resets
+from honeyguide.flows.search_step import open_finder
 from honeyguide.flows.showed import Showed, days_of
 from honeyguide.flows.understood import encoder_of, load_understander
+from honeyguide.flows.worth import worth
 from honeyguide.intake.catalog import catalog_view, put_items, wire_items
 from honeyguide.intake.values import objects
 from honeyguide.kernels.codes import code64
@@ -182,9 +184,9 @@ class Live:
         # A plain array: every index into a memory map makes a new map object.
         self.vectors: F32 = np.zeros((0, 0), np.float32) if self.pipeline.vectors is None else self.pipeline.vectors
         self.online = OnlineState.open(folders["online"], catalog)
-        self.text = LexicalIndex.open(folders["text"])
         self.popularity: F32 = np.load(folders["text"] / "popularity.npy")
-        self.suggester = Suggester.build(catalog, self.popularity)
+        self.text = open_finder(folders, catalog, self.popularity, self.config.search, layout.root)
+        self.suggester = Suggester.build(catalog, self.popularity, queries=read_queries(folders.get("queries")))
         search = self.config.search
         self.understander = load_understander(
             folders.get("understanding"), search.understanding, catalog, encoder_of(search, layout.root)
@@ -479,6 +481,7 @@ class Live:
         manifest = self.manifest
         importance: dict[str, float] = {}
         on = [report for report in manifest.reports if report["on"]]
+        sources, sources_say = worth(manifest.blend_report, manifest.blend)
         for report in on:
             for name, share in report["importance"].items():
                 importance[name] = importance.get(name, 0.0) + share / len(on)
@@ -490,6 +493,8 @@ class Live:
             "data": manifest.data,
             "present": dt.datetime.fromtimestamp(self.now_us() / 1e6, dt.UTC).isoformat(timespec="seconds"),
             "surfaces": {name: self._describe_surface(surface, on) for name, surface in self.surfaces.items()},
+            "sources": sources,
+            "sources_say": sources_say,
             "features": self._describe_features(importance),
             "steps": manifest.steps,
             "decisions": manifest.decisions,

@@ -42,3 +42,4 @@ class SearchConfig(BaseModel):
     lexical: LexicalConfig = LexicalConfig()
     encoder: EncoderConfig = EncoderConfig()
     ranking: SearchRankingConfig = SearchRankingConfig()
+    tune: bool = True  # weights of fields, on the workspace's judgments where there are enough

@@ -23,7 +23,7 @@ from honeyguide.ranking.search import COLUMNS, Candidates, ItemFacts, Person, fe
 from honeyguide.retrieval.hybrid import DenseItems, blended, checked, query_type
 from honeyguide.schema.wire import Filters, Item
 
-__all__ = ["Finder", "Learnt", "text_of"]
+__all__ = ["Bound", "Finder", "Learnt", "text_of"]
 
 _FILE = "search.json"
 _MODEL = "search.cbm"
@@ -160,6 +160,10 @@ class Finder:
         """What a history says to the ranking; None where nobody asks for it."""
         return Person.of(self.facts, history) if self.ranks and self.learnt.trees is not None else None
 
+    def bound(self, sort: str, facet_text: Mapping[str, str], person: Person | None) -> Bound:
+        """The same with what one request asks for beside its words."""
+        return Bound(self, sort, facet_text, person)
+
     def like(self, item: Item, k: int, *, filters: Filters | None = None) -> TextHits:
         """Items with like texts."""
         return self.index.like(item, k, filters=filters)
@@ -171,6 +175,38 @@ class Finder:
     def upsert(self, rows: Sequence[int], items: Sequence[Item]) -> None:
         """Add or replace items: found by words at once, by meaning from the next build on."""
         self.index.upsert(rows, items)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`contracts.TextIndex`: a finder for one request, with its order, its words for facets, and who asks."""
+
+    finder: Finder
+    sort: str
+    facet_text: Mapping[str, str]
+    person: Person | None
+
+    def search(
+        self, query: str, k: int, *, offset: int = 0, filters: Filters | None = None, facets: bool = False,
+        rewrites: Rewrites | None = None,
+    ) -> TextHits:  # fmt: skip
+        """As `Finder.search`."""
+        return self.finder.search(
+            query, k, offset=offset, filters=filters, facets=facets, rewrites=rewrites, sort=self.sort,
+            facet_text=self.facet_text, person=self.person,
+        )  # fmt: skip
+
+    def lacking(self, query: str, rows: Sequence[int], rewrites: Rewrites | None = None) -> list[str]:
+        """As `Finder.lacking`."""
+        return self.finder.lacking(query, rows, rewrites)
+
+    def like(self, item: Item, k: int, *, filters: Filters | None = None) -> TextHits:
+        """As `Finder.like`."""
+        return self.finder.like(item, k, filters=filters)
+
+    def upsert(self, rows: Sequence[int], items: Sequence[Item]) -> None:
+        """As `Finder.upsert`."""
+        self.finder.upsert(rows, items)
 
 
 def text_of(view: CatalogView, row: int, letters: int) -> str:

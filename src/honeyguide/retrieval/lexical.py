@@ -90,7 +90,7 @@ def highlight(title: str, query: str) -> str:
     unseen = [
         set(text.grams(token)) for token in asked.difference(folded, pairs).intersection(tokens) if len(token) > 3
     ]
-    for at, word in enumerate(folded):
+    for at, word in enumerate(folded if unseen else ()):
         letters = set(text.grams(word))
         marked[at] = marked[at] or any(_dice(letters, token) >= 0.5 for token in unseen)
     parts, done = [], 0

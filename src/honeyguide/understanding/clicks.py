@@ -176,7 +176,7 @@ def inverse_propensity(sessions: Sessions, examination: F64, *, least: float = 0
     clicked = sessions.clicks[live]
     n = len(sessions.rows)
     weighed = np.bincount(at, clicked / chance[rank], n)
-    return weighed / np.maximum(sessions.shown(), 1), np.bincount(at, chance[rank], n)
+    return weighed / np.maximum(sessions.shown(), 1), np.bincount(at, chance[rank], n).astype(np.float64)
 
 
 def simulate(

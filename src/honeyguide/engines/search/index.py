@@ -201,7 +201,7 @@ class LexicalIndex:
         """Hits for any string a person may type; never raises on a query. An empty query has no hits.
 
         A hit holds enough of the query's information (`coverage`; words count by how rare they are); where fewer
-        than `enough_hits` items do, half of it is enough, and where none do, any word. That is decided without the
+        than `enough_hits` items do, two thirds of it are, and where none do, any word. That is decided without the
         filters, so a filter only ever removes hits. Facets count all hits, whatever the page; facet_text: only values
         that hold these words. Raises RequestError for an unknown facet or order.
         """
@@ -389,8 +389,10 @@ class LexicalIndex:
         out = []
         for part, (docs, scores) in zip(self._all(), hits, strict=True):
             titled = part.segment.titled(title_code(plan.exact))
-            bonus = np.where(np.isin(docs, titled), np.float32(self.config.exact_bonus), np.float32(0))
-            out.append((docs, (scores + bonus).astype(np.float32) if len(titled) else scores))
+            if len(titled):
+                scores = scores.copy()
+                scores[np.isin(docs, titled)] += np.float32(self.config.exact_bonus)
+            out.append((docs, scores))
         return out
 
     def _answer(

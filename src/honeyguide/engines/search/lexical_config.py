@@ -64,8 +64,8 @@ class LexicalConfig(BaseModel):
     exact_bonus: Annotated[float, Field(ge=0)] = 100.0  # added where the whole query is a title
     popularity_weight: Annotated[float, Field(ge=0)] = 2.0  # added to the most popular item; to others by their rank
     boost: str = ""  # an attribute whose number is added to the item's score
-    coverage: Annotated[float, Field(gt=0, le=1)] = 0.2  # a hit has this share of the query's information (idf)
-    enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, half as much is asked
+    coverage: Annotated[float, Field(gt=0, le=1)] = 0.3  # a hit has this share of the query's information (idf)
+    enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, two thirds as much is asked
     max_query_words: Annotated[int, Field(ge=1, le=256)] = 32  # the rest of a query is not read
     max_like_terms: Annotated[int, Field(ge=1, le=256)] = 30  # terms taken from an item for "more like this"
     facets: list[str] = []  # attributes that are counted and filtered by, beside the catalog's own facets

@@ -22,7 +22,7 @@ _YEAR = re.compile(r"\((\d{4})\)\s*$")
 _MOST_LETTERS = 10_000
 _RARE = 10  # a word of more items is not read as two
 _SENTENCE = 5  # words from which a query is a sentence
-_UNITS = 8  # how finely a query's information is divided between its words
+_UNITS = 16  # how finely a query's information is divided between its words
 
 Found = Callable[[Term], int]  # in how many items
 
@@ -60,8 +60,8 @@ class Plan:
     gram_weights: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def relaxed(self) -> Plan:
-        """The same with half as much required, at least one unit."""
-        return replace(self, required=max(1, self.required // 2))
+        """The same with two thirds as much required, at least one unit."""
+        return replace(self, required=max(1, self.required * 2 // 3))
 
     def of(self, segment: Segment) -> Asked:
         """The same in a segment's terms; words that it does not hold are left out."""
