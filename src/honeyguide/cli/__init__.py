@@ -16,6 +16,7 @@ from honeyguide.cli import (
     bench,
     data,
     explore,
+    judgments,
     load,
     log,
     merch,
@@ -28,6 +29,7 @@ from honeyguide.cli import (
     skew,
     training,
     tune,
+    understand,
     utility,
     workspace,
 )
@@ -46,11 +48,13 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(models.app, name="models")
+app.add_typer(understand.synonyms, name="synonyms")
 app.add_typer(explore.app, name="explore")
 app.add_typer(merch.app, name="merch")
+app.add_typer(judgments.app, name="judgments")
 for commands in (
     workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
-    bench.app, models.retraining, utility.app,
+    bench.app, judgments.traffic_app, models.retraining, utility.app, understand.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

@@ -49,11 +49,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found", "Searches", "encoder_of", "find", "load_understander", "narrowed", "said_of_understanding", "searches_of",
-    "told", "understanding_step",
+    "taken_of", "told", "understanding_step",
 ]  # fmt: skip
 
 _LANGUAGES, _CATEGORIES, _INTENTS = "languages", "categories", "intents"
-_QUERIES, _PARTS, _SYNONYMS, _TOLD = "queries.msgpack", "parts.msgpack", "synonyms.txt", "understanding.json"
+_QUERIES, _TAKEN, _PARTS = "queries.msgpack", "taken.msgpack", "parts.msgpack"
+_SYNONYMS, _TOLD = "synonyms.txt", "understanding.json"
 _SAMPLE = 300  # items whose texts tell the catalog's languages
 _TITLES = 20_000  # items whose titles teach what categories queries are about
 _MOST_CLASSES, _LEAST_OF_CLASS = 200, 10
@@ -128,6 +129,11 @@ def said_of_understanding(folder: Path | None) -> list[str]:
     return [] if folder is None else [f"search: {one}" for one in json.loads((folder / _TOLD).read_text())]
 
 
+def taken_of(folder: Path) -> list[tuple[str, str, float]]:
+    """Query, item, people who took it after the query: as a build found them in the log."""
+    return msgspec.msgpack.decode((folder / _TAKEN).read_bytes(), type=list[tuple[str, str, float]])
+
+
 def _learn(
     folder: Path,
     catalog: CatalogView,
@@ -147,6 +153,7 @@ def _learn(
     Languages.build(names, config.language).save(folder / _LANGUAGES)
     said.append(f"queries are read in {', '.join(names)}" if names else "queries are read in no known language")
     (folder / _QUERIES).write_bytes(msgspec.msgpack.encode(sorted(searches.people.items())))
+    (folder / _TAKEN).write_bytes(msgspec.msgpack.encode(searches.taken))
     (folder / _PARTS).write_bytes(msgspec.msgpack.encode(_parts(catalog, names) if config.forms.compounds else {}))
     rules, refused = parse(texts.get(config.synonyms.file, "").splitlines())
     (folder / _SYNONYMS).write_text(texts.get(config.synonyms.file, ""), encoding="utf-8")
@@ -261,11 +268,11 @@ def _learn_intents(
         if max(people for _, people in rows) >= _ONE * total:
             examples.append((query, NAVIGATIONAL, 1.0))
             continue
-        spread: Counter[int] = Counter()
+        spread: defaultdict[int, float] = defaultdict(float)
         for row, people in rows:
             for code in catalog.category.row(row).tolist() if row >= 0 else ():
                 spread[code] += people
-        if len(rows) >= 5 and spread and spread.most_common(1)[0][1] >= _ONE * total:
+        if len(rows) >= 5 and spread and max(spread.values()) >= _ONE * total:
             examples.append((query, CATEGORY, 1.0))
     enough = Counter(intent for _, intent, _ in examples)
     examples = [one for one in examples if enough[one[1]] >= _LEAST_LABELS]

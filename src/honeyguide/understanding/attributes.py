@@ -117,11 +117,11 @@ def read_numbers(query: str, config: AttributesConfig, *, prices: bool, years: b
             step, year = YEARS[re.sub(r"\s+", " ", match["word"])], int(match["year"])
             closing = step < 0 or match["word"] == "until"
             low, high = (None, float(year + step)) if closing else (float(year + step), None)
-            found.append(Attribute("year", c.YEAR, _span(low, high), match[0], low, high, applied=filters))
+            found.append(Attribute("year", str(c.YEAR), _span(low, high), match[0], low, high, applied=filters))
             rest = _without(rest, match, filters)
         for match in [*_DECADE.finditer(rest)][:1] if not found else ():
             low = float(int(match["year"]) * 10)
-            found.append(Attribute("year", c.YEAR, f"{low:.0f}s", match[0], low, low + 9))
+            found.append(Attribute("year", str(c.YEAR), f"{low:.0f}s", match[0], low, low + 9))
     if prices:
         money = _money(rest, config, filters)
         if money is not None:
@@ -169,7 +169,7 @@ def _priced(
         )
         rate, filters = known or 1.0, filters and known is not None
     low, high = (None if end is None else round(end * rate, 4) for end in (low, high))
-    attribute = Attribute("price", c.PRICE, _span(low, high), match[0].strip(), low, high, filters, note)
+    attribute = Attribute("price", str(c.PRICE), _span(low, high), match[0].strip(), low, high, filters, note)
     return attribute, _without(query, match, filters)
 
 

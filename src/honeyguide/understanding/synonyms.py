@@ -78,6 +78,10 @@ class Rules:
     def __len__(self) -> int:
         return len(self._of)
 
+    def items(self) -> Iterable[tuple[str, tuple[str, ...]]]:
+        """Every name with its synonyms."""
+        return self._of.items()
+
     def of(self, phrase: str) -> tuple[str, ...]:
         """Synonyms of a folded word or phrase."""
         return self._of.get(phrase, ())
