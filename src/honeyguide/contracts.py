@@ -25,7 +25,10 @@ from honeyguide.schema.wire import (
     EventsRequest,
     Filters,
     Item,
+    JudgeRequest,
     RecommendRequest,
+    RerankAnswer,
+    RerankRequest,
     ResetAnswer,
     ResetRequest,
     SearchAnswer,
@@ -64,6 +67,7 @@ __all__ = [
     "TextIndex",
     "TreesEngine",
     "TreesModel",
+    "VectorIndex",
 ]
 
 BoolArray = npt.NDArray[np.bool_]
@@ -178,6 +182,7 @@ class Queries:
     now: I64  # (n,) the moment of the question; sources may not use anything later
     segment: I32  # (n,) the person's or context's segment, -1 unknown
     exclude: Ragged  # rows never to return (seen, seeds, denied), any order
+    context: Mapping[str, I64] = field(default_factory=dict)  # (n,) facts of the moment as `code64` of their text
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -459,6 +464,54 @@ class TreesEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class VectorIndex(Protocol):
+    """Nearest rows by inner product: exact, or by a library, with the recall that was measured when it was built.
+
+    Rows are any distinct numbers from 0 on, such as those of the catalog.
+    """
+
+    kind: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def measured(self) -> Mapping[str, float]:
+        """Share of the true nearest that is found: "recall@10", and under filters, "recall@10_share_0.05"."""
+        ...
+
+    def search(
+        self, vectors: F32, k: int, *, allowed: BoolArray | None = None, exclude: Ragged | None = None
+    ) -> Candidates:
+        """The best k rows for each vector (n, d), padded with -1 / nan.
+
+        allowed: by row, whether it may be found (rows beyond it may not). exclude: for each vector, rows not to give.
+        """
+        ...
+
+    def add(self, rows: I32, vectors: F32) -> None:
+        """Add rows, or give those that are there new vectors; the next search sees them."""
+        ...
+
+    def delete(self, rows: I32) -> int:
+        """Forget rows; returns how many were there."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write into an existing, empty folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map what `save` wrote into memory."""
+        ...
+
+
 class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record of the log. `key` makes appends idempotent: a second record with the same key is not stored."""
 
@@ -590,8 +643,40 @@ class Answerer(Protocol):
         """Hits for a query."""
         ...
 
-    def suggest(self, prefix: str, k: int) -> SuggestAnswer:
-        """Completions."""
+    def suggest(self, prefix: str, k: int, user_id: str | None = None) -> SuggestAnswer:
+        """Completions, for a person if one is named."""
+        ...
+
+    def rerank(self, request: RerankRequest) -> RerankAnswer:
+        """Another engine's hits in a new order."""
+        ...
+
+    def merchandising(self) -> dict[str, Any]:
+        """The merchandising rules and what there is to say against them. Any thread may ask."""
+        ...
+
+    def add_rule(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Write a merchandising rule. Any thread may ask."""
+        ...
+
+    def remove_rule(self, rule_id: str) -> dict[str, Any]:
+        """Take one away. Any thread may ask."""
+        ...
+
+    def judge(self, request: JudgeRequest) -> dict[str, Any]:
+        """Keep a rater's judgments; durable when it returns. Any thread may ask."""
+        ...
+
+    def to_judge(self, rater: str, query: str | None = None) -> dict[str, Any]:
+        """The next query that a rater is to judge, or the one named, with its list."""
+        ...
+
+    def judgments(self) -> dict[str, Any]:
+        """What was judged so far, by whom, and how well raters agree. Any thread may ask."""
+        ...
+
+    def traffic(self) -> dict[str, Any]:
+        """What people search for and what comes of it. Any thread may ask."""
         ...
 
     def record(self, batch: EventsRequest) -> Future[EventsAnswer]:

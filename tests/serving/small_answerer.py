@@ -82,7 +82,7 @@ class SmallAnswerer:
             request.request_id or time_key(), "search", "words-1", "b1", request.query, len(hits), shown
         )
 
-    def suggest(self, prefix: str, k: int) -> SuggestAnswer:
+    def suggest(self, prefix: str, k: int, user_id: str | None = None) -> SuggestAnswer:
         found = [
             Suggestion(item.title, "title", item_id)
             for item_id, item in self._items.items()

@@ -14,6 +14,7 @@ import typer
 from honeyguide import __version__
 from honeyguide.cli import (
     bench,
+    candidates,
     data,
     explore,
     judgments,
@@ -54,7 +55,7 @@ app.add_typer(merch.app, name="merch")
 app.add_typer(judgments.app, name="judgments")
 for commands in (
     workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
-    bench.app, judgments.traffic_app, models.retraining, utility.app, understand.app,
+    bench.app, candidates.app, judgments.traffic_app, models.retraining, utility.app, understand.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

@@ -32,15 +32,21 @@ from honeyguide.flows.loading.quality import Quality
 from honeyguide.flows.public import public
 from honeyguide.flows.reports import saved_reports
 from honeyguide.flows.reports.evaluation import newest
+from honeyguide.flows.reranking import as_search, rerank
+from honeyguide.flows.search_room import SearchRoom
 from honeyguide.flows.shadow_report import shadow_report
 from honeyguide.flows.skew import Served
+from honeyguide.flows.tastes import taste_of
 from honeyguide.flows.trace import compared, trace, why
 from honeyguide.schema.wire import (
     Answer,
     EventsAnswer,
     EventsRequest,
     Item,
+    JudgeRequest,
     RecommendRequest,
+    RerankAnswer,
+    RerankRequest,
     ResetAnswer,
     ResetRequest,
     SearchAnswer,
@@ -79,6 +85,7 @@ class Desk:
         self._retired = ""
         self._own: deque[Own] = deque()
         self._quality = Quality(layout)
+        self._room = SearchRoom(layout, writable=log is not None)
         self._next: Live | None = None
         self._refused = ""
         self._stop = threading.Event()
@@ -116,9 +123,51 @@ class Desk:
             self._impressions.append([impression_record(request, found, live.now_us())])
         return found
 
-    def suggest(self, prefix: str, k: int) -> SuggestAnswer:
-        """Completions of what was typed so far."""
-        return SuggestAnswer(prefix, self._answering().suggester.suggest(prefix, k))
+    def suggest(self, prefix: str, k: int, user_id: str | None = None) -> SuggestAnswer:
+        """Completions of what was typed so far; a person's history moves those that go with it up."""
+        live = self._answering()
+        taste = None if user_id is None or self._is_forgotten(live, user_id) else taste_of(live, user_id)
+        return SuggestAnswer(prefix, live.suggester.suggest(prefix, k, taste))
+
+    def rerank(self, request: RerankRequest) -> RerankAnswer:
+        """Another engine's hits in a new order; logged, unless the request says not to."""
+        live = self._answering()
+        if request.user_id is not None and (not request.profiling or self._is_forgotten(live, request.user_id)):
+            request = structs.replace(request, user_id=None)
+        found = rerank(live, request)
+        if request.log and self._impressions is not None:
+            self._impressions.append([impression_record(*as_search(request, found), live.now_us())])
+        return found
+
+    # --------------------------------------------------------------------------------------- the search room
+
+    def merchandising(self) -> dict[str, Any]:
+        """The rules, and what there is to say against them."""
+        return self._room.merchandising(self._live)
+
+    def add_rule(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Write a rule; in force here at once, in other processes within half a second."""
+        return self._room.add_rule(self._live, given)
+
+    def remove_rule(self, rule_id: str) -> dict[str, Any]:
+        """Take a rule away."""
+        return self._room.remove_rule(self._live, rule_id)
+
+    def judge(self, request: JudgeRequest) -> dict[str, Any]:
+        """Keep judgments."""
+        return self._room.judge(request)
+
+    def to_judge(self, rater: str, query: str | None = None) -> dict[str, Any]:
+        """The next query of a rater with its list."""
+        return self._room.to_judge(rater, query, self.search)
+
+    def judgments(self) -> dict[str, Any]:
+        """What was judged."""
+        return self._room.judgments()
+
+    def traffic(self) -> dict[str, Any]:
+        """What people search for."""
+        return self._room.traffic(self._live)
 
     # ----------------------------------------------------------------------------------------------- the ring
 

@@ -198,7 +198,7 @@ class Suggestion(Struct, omit_defaults=True):
     """One completion."""
 
     text: str
-    kind: str  # title, category, person
+    kind: str  # title, category, person, query
     item_id: str | None = None
 
 

@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 from honeyguide.contracts import Answerer
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, RequestError, RequestTooLargeError, UnauthorizedError
-from honeyguide.schema.wire import EventsRequest, RecommendRequest, ResetRequest, SearchRequest
+from honeyguide.schema.wire import EventsRequest, RecommendRequest, RerankRequest, ResetRequest, SearchRequest
 from honeyguide.serving.bodies import ItemBody
 from honeyguide.serving.metrics import HasGauges, Metrics
 from honeyguide.serving.openapi import document
@@ -42,6 +42,7 @@ from honeyguide.serving.refusals import (
     internal_error,
     unmatched,
 )
+from honeyguide.serving.search_room import search_room
 from honeyguide.serving.settings import ServeSettings
 
 __all__ = ["create_app"]
@@ -61,6 +62,7 @@ _recommend_request = msgspec.json.Decoder(RecommendRequest)
 _search_request = msgspec.json.Decoder(SearchRequest)
 _events_request = msgspec.json.Decoder(EventsRequest)
 _plain_events_request = msgspec.json.Decoder(PlainEventsRequest)
+_rerank_request = msgspec.json.Decoder(RerankRequest)
 _reset_request = msgspec.json.Decoder(ResetRequest)
 _item_body = msgspec.json.Decoder(ItemBody)
 # Reports may hold numpy's numbers and paths.
@@ -237,6 +239,13 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
     async def suggest(scope: Scope, body: bytes) -> tuple[int, bytes]:
         return 200, _encode(answerer.suggest(*suggest_query(scope["query_string"])))
 
+    async def rerank(scope: Scope, body: bytes) -> tuple[int, bytes]:
+        request = _decoded(_rerank_request, body)
+        check_ids(request)
+        answer = answerer.rerank(request)
+        metrics.answer(answer.fallback, answer.stage_us)
+        return 200, _encode(answer)
+
     async def events(scope: Scope, body: bytes) -> tuple[int, bytes]:
         plain = PlainEventsRequest.fits(body)
         batch = _decoded(_plain_events_request, body) if plain else _decoded(_events_request, body)
@@ -320,6 +329,8 @@ def _handlers(answerer: Answerer, metrics: Metrics) -> dict[str, dict[str, _Hand
         "/v1/recommend": {"POST": recommend},
         "/v1/search": {"POST": search},
         "/v1/suggest": {"GET": suggest},
+        "/v1/rerank": {"POST": rerank},
+        **search_room(answerer, _decoded, _encode),
         "/v1/events": {"POST": events},
         "/v1/items/{item_id:path}": {"GET": get_item, "PUT": put_item},
         "/v1/reset": {"POST": reset},

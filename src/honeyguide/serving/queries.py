@@ -58,8 +58,8 @@ def asked(query: bytes, names: tuple[str, ...]) -> dict[str, str]:
     return given
 
 
-def suggest_query(query: bytes) -> tuple[str, int]:
-    """`prefix` and `k` of a query string."""
+def suggest_query(query: bytes) -> tuple[str, int, str | None]:
+    """`prefix`, `k` and `user_id` of a query string."""
     try:
         given = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=8))
     except ValueError as error:  # bytes that are no UTF-8 are one too
@@ -67,7 +67,7 @@ def suggest_query(query: bytes) -> tuple[str, int]:
             expected="a query string", got=str(error), do="Send prefix=...&k=..., percent-encoded."
         ) from error
     k = given.get("k", str(_SUGGESTIONS))
-    if "prefix" not in given or given.keys() - {"prefix", "k"}:
+    if "prefix" not in given or given.keys() - {"prefix", "k", "user_id"}:
         raise RequestError(
             expected="prefix, and k if you like", got=", ".join(sorted(given)) or "nothing", do="Ask ?prefix=...&k=8."
         )
@@ -79,4 +79,10 @@ def suggest_query(query: bytes) -> tuple[str, int]:
             got=f"{len(given['prefix'])}",
             do="Send what was typed last.",
         )
-    return given["prefix"], int(k)
+    user_id = given.get("user_id")
+    if user_id is not None and (not 0 < len(user_id) <= _LONGEST_ID or has_control_characters(user_id)):
+        raise RequestError(
+            expected=f"user_id of 1 to {_LONGEST_ID} characters, none of them a control character",
+            got=f"{user_id[:80]!a}", do="Leave it out, or send the person's id.",
+        )  # fmt: skip
+    return given["prefix"], int(k), user_id

@@ -8,7 +8,7 @@ import msgspec
 
 from honeyguide.engines.log.keys import time_key
 from honeyguide.errors import HoneyguideError, NotFoundError, RequestError
-from honeyguide.schema.wire import RecommendRequest, ResetRequest, SearchRequest
+from honeyguide.schema.wire import RecommendRequest, RerankRequest, ResetRequest, SearchRequest
 from honeyguide.serving.record import has_control_characters
 
 __all__ = [
@@ -117,11 +117,12 @@ def _value_at(path: str, body: bytes) -> str | None:
 _IDS: dict[type, tuple[str, ...]] = {
     RecommendRequest: ("user_id", "surface", "item_id", "request_id"),
     SearchRequest: ("user_id", "request_id"),
+    RerankRequest: ("user_id", "surface", "request_id"),
     ResetRequest: ("user_id", "request_id"),
 }
 
 
-def check_ids(request: RecommendRequest | SearchRequest | ResetRequest) -> None:
+def check_ids(request: RecommendRequest | SearchRequest | RerankRequest | ResetRequest) -> None:
     """A RequestError for control characters in an id. Events are checked one by one, where they are recorded."""
     for name in _IDS[type(request)]:
         value = getattr(request, name)

@@ -1,9 +1,9 @@
-"""Completions while a person types: titles, people and categories, by popularity."""
+"""Completions while a person types: titles, people, categories and what others asked with success."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -14,9 +14,11 @@ from honeyguide.contracts import F32, CatalogView
 from honeyguide.kernels import text
 from honeyguide.schema.wire import Item, Suggestion
 
-__all__ = ["SuggestConfig", "Suggester"]
+__all__ = ["LEAST_PEOPLE", "PastQuery", "SuggestConfig", "Suggester", "Taste"]
 
-TITLE, PERSON, CATEGORY = "title", "person", "category"
+TITLE, PERSON, CATEGORY, QUERY = "title", "person", "category", "query"
+LEAST_PEOPLE = 20
+"""A query that fewer people asked is never suggested: it may say who asked it."""
 _LAST = "\U0010ffff"
 
 
@@ -27,7 +29,26 @@ class SuggestConfig(BaseModel):
 
     middle_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of a name that continues the prefix in its middle
     typo_min_letters: Annotated[int, Field(ge=2)] = 4  # shorter prefixes are not forgiven a typo
+    success_share: Annotated[float, Field(ge=0, le=1)] = 0.05  # of a past query's searches, so many led to something
+    personal_weight: Annotated[float, Field(ge=0)] = 1.0  # how much more an entry counts that all of a history is about
     max_prefix_letters: Annotated[int, Field(ge=1, le=1000)] = 100  # a longer prefix completes nothing
+
+
+@dataclass(frozen=True, slots=True)
+class PastQuery:
+    """A query as people asked it: how often, how many of them, and after how many searches somebody took something."""
+
+    text: str
+    searches: int
+    people: int
+    successes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """What a person's history speaks for: names of categories and people -> share of the history, 0 to 1."""
+
+    names: Mapping[str, float]
 
 
 class _Entry(NamedTuple):
@@ -36,6 +57,7 @@ class _Entry(NamedTuple):
     item_id: str | None
     folded: str  # without a leading article: typed in full, it comes first
     score: float
+    about: tuple[str, ...] = ()  # categories and people that the entry stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +95,21 @@ class Suggester:
         self._gone: set[int] = set()
 
     @classmethod
-    def build(cls, view: CatalogView, popularity: F32 | None = None, config: SuggestConfig | None = None) -> Suggester:
-        """From the available items of a catalog. popularity: (items,) not negative; a person's is the sum."""
+    def build(
+        cls, view: CatalogView, popularity: F32 | None = None, config: SuggestConfig | None = None,
+        queries: Iterable[PastQuery] = (),
+    ) -> Suggester:  # fmt: skip
+        """From the available items of a catalog, and from what people asked.
+
+        popularity: (items,) not negative; a person's is the sum. A past query counts by its successes times their
+        share; one that fewer than `LEAST_PEOPLE` people asked does not count at all. One that names an entry of the
+        catalog makes that entry count more.
+        """
+        config = config or SuggestConfig()
         pop = np.zeros(len(view)) if popularity is None else np.nan_to_num(popularity.astype(np.float64)).clip(0)
         rows = np.flatnonzero(view.available)
         entries = [
-            _entry(title, TITLE, view.items.id(row), float(pop[row]))
+            _entry(title, TITLE, view.items.id(row), float(pop[row]))._replace(about=_about(view, row))
             for row in rows.tolist()
             if (title := text.natural_title(view.title[row]))
         ]
@@ -95,24 +126,25 @@ class Suggester:
                 for name, value, count in zip(names, mass.tolist(), alive.tolist(), strict=True)
                 if count and name
             ]
+        entries = _with_queries(entries, queries, config)
         by_id = {view.items.id(row): float(pop[row]) for row in rows.tolist() if pop[row] > 0}
-        return cls(entries, by_id, config or SuggestConfig())
+        return cls(entries, by_id, config)
 
-    def suggest(self, prefix: str, k: int = 10) -> list[Suggestion]:
+    def suggest(self, prefix: str, k: int = 10, taste: Taste | None = None) -> list[Suggestion]:
         """Best completions of what was typed so far; for anything typed, [] at worst.
 
-        Where nothing continues the prefix, whatever continues it after one edit does.
+        Where nothing continues the prefix, whatever continues it after one edit does. taste: of the person who types.
         """
         typed = " ".join(text.words(text.fold(prefix)))
         if not typed or k <= 0 or len(typed) > self._config.max_prefix_letters:
             return []
         whole = text.title_key(typed.split())
-        found = self._best([typed], whole, k)
+        found = self._best([typed], whole, k, taste)
         if not found and "," in prefix:  # "matrix, the", as catalogs write it
             typed = " ".join(text.words(text.fold(text.natural_title(prefix))))
-            found = self._best([typed], text.title_key(typed.split()), k)
+            found = self._best([typed], text.title_key(typed.split()), k, taste)
         if not found and len(typed) >= self._config.typo_min_letters:
-            found = self._best(self._one_edit(typed), whole, k)
+            found = self._best(self._one_edit(typed), whole, k, taste)
         return [Suggestion(entry.text, entry.kind, entry.item_id) for entry in found]
 
     def upsert(self, item: Item) -> None:
@@ -123,7 +155,9 @@ class Suggester:
         popularity = self._popularity.get(item.item_id, 0.0)
         title = text.natural_title(item.title or "")
         if title:
-            self._of_item[item.item_id] = [self._add(_entry(title, TITLE, item.item_id, popularity))]
+            about = (*item.categories, *item.people)
+            entry = _entry(title, TITLE, item.item_id, popularity)._replace(about=about)
+            self._of_item[item.item_id] = [self._add(entry)]
         for kind, names in ((PERSON, item.people), (CATEGORY, item.categories)):
             for name in names:
                 if (kind, name) not in self._names:
@@ -137,12 +171,12 @@ class Suggester:
             insort(self._fresh, (key, at, weight * entry.score))
         return at
 
-    def _best(self, prefixes: Iterable[str], whole: str, k: int) -> list[_Entry]:
+    def _best(self, prefixes: Iterable[str], whole: str, k: int, taste: Taste | None = None) -> list[_Entry]:
         scored: dict[int, float] = {}
         for prefix in prefixes:
             low, high = _range(self._keys.keys, prefix)
             # Names meet a prefix at more than one word, so more than k starts are looked at.
-            for at in _top(self._keys.score[low:high], 4 * k + 4 + len(self._gone)):
+            for at in _top(self._keys.score[low:high], (4 if taste is None else 20) * k + 4 + len(self._gone)):
                 entry = self._keys.entry[low + at]
                 scored[entry] = max(scored.get(entry, 0.0), float(self._keys.score[low + at]))
             # A name typed in full may be too rare for the top, but its key is the first of the range.
@@ -152,6 +186,9 @@ class Suggester:
             start = bisect_left(self._fresh, (prefix,))
             for _, entry, score in self._fresh[start : bisect_left(self._fresh, (prefix + _LAST,))]:
                 scored[entry] = max(scored.get(entry, 0.0), score)
+        if taste is not None:
+            for entry in scored:
+                scored[entry] *= 1.0 + self._config.personal_weight * _fit(self._entries[entry], taste)
         order = sorted(
             (entry for entry in scored if entry not in self._gone),
             key=lambda at: (self._entries[at].folded != whole, -scored[at], len(self._entries[at].text), at),
@@ -163,6 +200,47 @@ class Suggester:
         """Prefixes one edit away that some key continues."""
         fresh = [key for key, _, _ in self._fresh]
         return list(dict.fromkeys([*_within_one_edit(self._keys.keys, typed), *_within_one_edit(fresh, typed)]))
+
+
+def _about(view: CatalogView, row: int) -> tuple[str, ...]:
+    categories = (view.category_names[code] for code in view.category.row(row).tolist())
+    return (*categories, *(view.people_names[code] for code in view.people.row(row).tolist()))
+
+
+def _fit(entry: _Entry, taste: Taste) -> float:
+    """How much of a history an entry stands for: the largest share among its names."""
+    names = entry.about if entry.item_id is not None else (entry.text,)
+    return max((taste.names.get(name, 0.0) for name in names), default=0.0)
+
+
+def _with_queries(entries: list[_Entry], queries: Iterable[PastQuery], config: SuggestConfig) -> list[_Entry]:
+    """The entries, and past queries beside them; a query that is an entry's name adds to its score."""
+    told: dict[str, tuple[float, str, int]] = {}
+    for one in queries:
+        key = " ".join(text.words(text.fold(one.text)))
+        if (
+            not key
+            or one.people < LEAST_PEOPLE
+            or one.successes < config.success_share * one.searches
+            or not one.successes
+        ):
+            continue
+        score = float(np.log1p(one.successes)) * one.successes / one.searches
+        before = told.get(key, (0.0, one.text, 0))
+        told[key] = (
+            before[0] + score,
+            one.text if one.searches > before[2] else before[1],
+            max(one.searches, before[2]),
+        )
+    named = {" ".join(text.words(text.fold(entry.text))): at for at, entry in enumerate(entries)} if told else {}
+    out = list(entries)
+    for key, (score, typed, _) in told.items():
+        at = named.get(key)
+        if at is not None:
+            out[at] = out[at]._replace(score=out[at].score + score)
+        else:
+            out.append(_Entry(" ".join(typed.split()), QUERY, None, text.title_key(key.split()), score + 1e-3))
+    return out
 
 
 def _entry(name: str, kind: str, item_id: str | None, popularity: float) -> _Entry:
