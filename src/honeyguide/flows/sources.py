@@ -128,6 +128,12 @@ def _value(config: Mapping[str, Any], use: str, path: str) -> Any:
     return found
 
 
+def _within(limits: Range, value: float | None) -> float | int:
+    """A value to begin with: what the config has, as near as the space lets it; the middle where it has none."""
+    near = (limits.low + limits.high) / 2 if value is None else min(max(float(value), limits.low), limits.high)
+    return round(near) if limits.whole else near
+
+
 def searched(
     names: Sequence[str], train: Interactions, catalog: CatalogView, queries: Queries, relevant: Ragged, *,
     cpu_s: float, seed: int = 0, progress: Callable[[str, int, int], None] | None = None,
@@ -162,10 +168,8 @@ def searched(
         one_trial = (time.process_time() - begun) / len(tried)
         if one.space and time.process_time() - begun + one_trial < budget:
             with tempfile.TemporaryDirectory(prefix="honeyguide-tune-") as work:
-                first = {path: _value(best, one.use, path) or 0 for path in one.space}
-                clipped = {path: type(v)(min(max(v, r.low), r.high)) for (path, r), v in
-                           zip(one.space.items(), first.values(), strict=True)}  # fmt: skip
-                search = Search(Path(work) / "journal", one.space, seed=seed, first=clipped)
+                first = {path: _within(limits, _value(best, one.use, path)) for path, limits in one.space.items()}
+                search = Search(Path(work) / "journal", one.space, seed=seed, first=first)
                 while time.process_time() - begun + one_trial < budget:
                     search.run(lambda values, best=best: judged(_with(best, values)))  # type: ignore[misc]
         _, config, got = min(tried, key=lambda trial: trial[0])

@@ -20,7 +20,7 @@ def worth(report: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[di
     weights = {regime["name"]: regime["weights"] for regime in config["regimes"]}
     cost: Mapping[str, float] = report.get("cpu_ms", {})
     names = list(cost) or sorted({name for found in report["quality"].values() for name in found})
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names:
         weight = {regime: float(of.get(name, 0.0)) for regime, of in weights.items()}
         rows.append(
