@@ -16,6 +16,7 @@ from honeyguide.cli import (
     bench,
     candidates,
     data,
+    encoder,
     explore,
     judgments,
     load,
@@ -55,7 +56,7 @@ app.add_typer(merch.app, name="merch")
 app.add_typer(judgments.app, name="judgments")
 for commands in (
     workspace.app, load.app, training.app, ope.app, simulate.app, report.app, serving.app, log.app, skew.app, tune.app,
-    bench.app, candidates.app, judgments.traffic_app, models.retraining, utility.app, understand.app,
+    bench.app, candidates.app, judgments.traffic_app, models.retraining, utility.app, understand.app, encoder.app,
 ):  # fmt: skip
     app.add_typer(commands)
 

@@ -27,6 +27,13 @@ _FIELDS = {
 }  # fmt: skip
 
 
+_ATTRIBUTE = "attributes:"  # before the name of a facet that is none of the catalog's own
+SORTS = {
+    "relevance": "best match", "popularity": "most popular", "-year": "newest", "year": "oldest",
+    "price": "cheapest", "-price": "dearest", "title": "A to Z",
+}  # fmt: skip
+
+
 @dataclass
 class Choice:
     """The facet values that are ticked, by the name of their field in `Filters`."""
@@ -37,6 +44,11 @@ class Choice:
     def field_of(facet: str) -> str | None:
         """The filter that a facet narrows, None if there is none."""
         return _FIELDS.get(facet.casefold())
+
+    @staticmethod
+    def narrows(facet: str) -> str:
+        """The name under which a facet's values are ticked: that of its filter, else of the attribute that it is."""
+        return Choice.field_of(facet) or f"{_ATTRIBUTE}{facet}"
 
     def toggle(self, name: str, value: str) -> None:
         """Tick or untick a value. Years are one span, so one at a time."""
@@ -55,6 +67,11 @@ class Choice:
             countries=self.ticked.get("countries", []),
             year_min=first,
             year_max=last,
+            attributes={
+                name.removeprefix(_ATTRIBUTE): values
+                for name, values in self.ticked.items()
+                if name.startswith(_ATTRIBUTE) and values
+            },
         )
 
 
@@ -77,6 +94,7 @@ async def search_page(site: Site, query: str = "", person: str | None = None) ->
 class _Search:
     def __init__(self, page: Page, query: str) -> None:
         self._page, self._query, self._offset, self._choice = page, query, 0, Choice()
+        self._verbatim, self._sort = False, "relevance"
         with ui.element("section").classes("hero"):
             fragment("title.html", title="Search", text="By title, person or genre; spelling may be loose.")
             self._combo = Combo(
@@ -91,7 +109,7 @@ class _Search:
             self._facets = fragment("facets.html").classes("side")
             on_act(self._facets, self._facet)
             with ui.element("div").classes("beside"):
-                self._count = fragment("hits.html")
+                self._count = on_act(fragment("hits.html"), self._again)
                 self._slate = SlateView(page, self._ask, follows=False, after=self._arrived)
                 self._paging = on_act(fragment("paging.html"), self._turn)
 
@@ -106,6 +124,8 @@ class _Search:
                 k=PER_PAGE,
                 offset=self._offset,
                 filters=self._choice.filters(),
+                verbatim=self._verbatim,
+                sort=self._sort,
             )
         )
 
@@ -113,12 +133,15 @@ class _Search:
         if not isinstance(answer, SearchAnswer):
             return
         ticked = self._choice.ticked
-        self._facets.content = render("facets.html", facets=answer.facets, ticked=ticked, field_of=Choice.field_of)
-        self._count.content = render("hits.html", answer=answer)
+        self._facets.content = render(
+            "facets.html", facets=answer.facets, ticked=ticked, field_of=Choice.narrows, sorts=SORTS, sort=self._sort
+        )
+        self._count.content = render("hits.html", answer=answer, verbatim=self._verbatim)
         self._paging.content = render("paging.html", offset=self._offset, per_page=PER_PAGE, total=answer.total)
 
     async def _search(self, text: str) -> None:
         self._query, self._offset, self._choice = text[:QUERY_LENGTH], 0, Choice()
+        self._verbatim = False
         ui.navigate.history.replace(f"/search?{urlencode({'q': self._query})}")
         await self._slate.load()
 
@@ -129,9 +152,21 @@ class _Search:
         self._combo.set_text(suggestion.text)
         await self._search(suggestion.text)
 
+    async def _again(self, act: str, value: str) -> None:
+        """Search for exactly what was typed, or for another spelling of it."""
+        if act == "verbatim":
+            self._verbatim, self._offset = True, 0
+            await self._slate.load()
+        elif act == "search" and value:
+            self._combo.set_text(value[:QUERY_LENGTH])
+            await self._search(value)
+
     async def _facet(self, act: str, value: str) -> None:
         name, _, chosen = value.partition("\n")
-        if act == "facet" and name in _FIELDS.values():
+        if act == "sort" and name in SORTS:
+            self._sort, self._offset = name, 0
+            await self._slate.load()
+        elif act == "facet" and (name in _FIELDS.values() or name.startswith(_ATTRIBUTE)):
             self._choice.toggle(name, chosen)
             self._offset = 0
             await self._slate.load()

