@@ -425,5 +425,73 @@ def send_quality(sent: dict[str, Any]) -> None:
     SENT[:] = [sent or QUALITY]
 
 
+RULES = [
+    {
+        "id": "evil",
+        "do": "pin",
+        "items": ["2"],
+        "query": "<img src=x onerror='window.hacked=1'>",
+        "state": "active",
+        "says": "pin 2 in slot 1 for “<img src=x onerror='window.hacked=1'>”",
+        "note": "<script>window.hacked=1</script>",
+    },
+]
+JUDGED: list[dict[str, Any]] = []
+
+
+@app.get("/v1/merchandising")
+def merchandising() -> dict[str, Any]:
+    return {"rules": RULES, "wrong": "", "found": [
+        {"rule": "evil", "other": "hide-2", "what": "2: one hides what the other would pin", "then": "hide-2 hides"}
+    ]}  # fmt: skip
+
+
+@app.get("/v1/search-traffic")
+def traffic() -> dict[str, Any]:
+    rate = {"estimate": 0.25, "low": 0.2, "high": 0.31}
+    week = {"searches": 400, "people": 90, "queries": 120, **dict.fromkeys(
+        ("zero_rate", "click_rate", "reformulation_rate", "abandon_rate"), rate)}  # fmt: skip
+    change = {"searches": {"estimate": 1.2, "low": 1.05, "high": 1.4},
+              "zero_rate": {"estimate": 0.08, "low": 0.02, "high": 0.14},
+              "click_rate": {"estimate": 0.01, "low": -0.04, "high": 0.06},
+              "reformulation_rate": None, "abandon_rate": None}  # fmt: skip
+    part = [{"name": "item", **week, "change": change}]
+    bad = {"query": "<b onclick=hack()>'; drop table", "searches": 9, "people": 7, "lost": 8, "zero": 8, "clicked": 0,
+           "class": "item", "language": "en", "next": "alien"}  # fmt: skip
+    return {"searches": 900, "last_day": "2026-11-20", "week": week, "before": week, "change": change,
+            "days": [{"day": "2026-11-20", "searches": 40, "zero": 4, "clicked": 20}],
+            "positions": [{"position": "1", "searches": 70}, {"position": "2", "searches": 20}],
+            "by_class": part, "by_language": part, "by_segment": part, "bad": [bad],
+            "reformulations": [{"query": "alein", "next": "alien", "searches": 6}]}  # fmt: skip
+
+
+@app.get("/v1/judgments")
+def judgments() -> dict[str, Any]:
+    return {"judgments": len(JUDGED), "queries": 1, "raters": [{"rater": "anna", "n": 1}], "alpha": None}
+
+
+@app.post("/v1/judgments")
+async def judge(request: Request) -> dict[str, Any]:
+    JUDGED.append(await request.json())
+    return {"kept": 1}
+
+
+@app.get("/test/judged")
+def judged() -> list[dict[str, Any]]:
+    return JUDGED
+
+
+@app.get("/v1/judgments/next")
+def to_judge(rater: str, query: str | None = None) -> dict[str, Any]:
+    grades = [{"grade": grade, "means": f"means {grade}"} for grade in range(4)]
+    waiting = [one for one in ("space", "<script>window.hacked=1</script>") if one not in {j["query"] for j in JUDGED}]
+    if query is None and not waiting:
+        return {"query": None, "items": [], "waiting": 0, "done": 2, "grades": grades}
+    chosen = query or waiting[0]
+    items = [{**{k: ITEMS[i].get(k) for k in ("item_id", "title", "year", "categories", "people")}, "grade": None}
+             for i in (("1", "2", "62") if chosen == "space" else ("3",))]  # fmt: skip
+    return {"query": chosen, "items": items, "waiting": len(waiting), "done": 2 - len(waiting), "grades": grades}
+
+
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=1)

@@ -17,6 +17,7 @@ from honeyguide.schema.wire import (
     EventsAnswer,
     EventsRequest,
     Item,
+    JudgeRequest,
     RecommendRequest,
     SearchAnswer,
     SearchRequest,
@@ -107,6 +108,31 @@ class Api:
         """Why the person of an answer saw an item."""
         params = {"request_id": request_id, "item_id": item_id}
         return _decoded(await self._send("GET", "/v1/why", params=params), dict)
+
+    async def traffic(self) -> dict[str, Any]:
+        """What people search for."""
+        return _decoded(await self._send("GET", "/v1/search-traffic"), dict)
+
+    async def merchandising(self) -> dict[str, Any]:
+        """The merchandising rules."""
+        return _decoded(await self._send("GET", "/v1/merchandising"), dict)
+
+    async def effects(self, query: str) -> dict[str, Any]:
+        """The list of a query and what rules did to it; nothing is logged."""
+        return await self._post("/v1/search", SearchRequest(query, k=20, log=False), dict)
+
+    async def judgments(self) -> dict[str, Any]:
+        """What was judged."""
+        return _decoded(await self._send("GET", "/v1/judgments"), dict)
+
+    async def to_judge(self, rater: str, query: str | None = None) -> dict[str, Any]:
+        """The next list of a rater."""
+        params = {"rater": rater} | ({"query": query} if query is not None else {})
+        return _decoded(await self._send("GET", "/v1/judgments/next", params=params), dict)
+
+    async def judge(self, request: JudgeRequest) -> dict[str, Any]:
+        """Keep judgments."""
+        return await self._post("/v1/judgments", request, dict)
 
     async def models(self) -> dict[str, Any]:
         """The registry of builds."""

@@ -20,6 +20,7 @@ NAVIGATION = (
     ("home", "/", "Home"),
     ("search", "/search", "Search"),
     ("board", "/board", "Board"),
+    ("traffic", "/traffic", "Searches"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("data", "/data", "Data"),
     ("reports", "/reports", "Reports"),

@@ -19,6 +19,7 @@ from honeyguide.console.pipeline import pipeline_page
 from honeyguide.console.render import render
 from honeyguide.console.reports import report_alone, reports_page
 from honeyguide.console.search import search_page
+from honeyguide.console.searches import judge_page, rules_page, traffic_page
 from honeyguide.console.trace import Wanted, trace_page
 
 __all__ = ["add_pages"]
@@ -61,6 +62,18 @@ def add_pages(api: Api, title: str, people: tuple[str, ...]) -> None:
     @app.get("/reports/page/{name}")
     async def report(name: str) -> Response:
         return await report_alone(site, name)
+
+    @ui.page("/traffic")
+    async def traffic() -> None:
+        await traffic_page(site)
+
+    @ui.page("/merchandising")
+    async def merchandising(q: str = "") -> None:
+        await rules_page(site, q[:1_000])
+
+    @ui.page("/judge")
+    async def judge(rater: str = "", query: str = "") -> None:
+        await judge_page(site, rater, query)
 
     @ui.page("/pipeline")
     async def pipeline() -> None:
