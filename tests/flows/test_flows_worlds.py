@@ -11,9 +11,7 @@ from scipy.stats import binom
 
 from honeyguide.flows.bench.world_coverage import Pair, pairs, summary
 from honeyguide.flows.bench.world_elsewhere import _chance, _clicks, _open, covered
-from honeyguide.flows.build import build
-from honeyguide.flows.simulation.shop import CHANGES, make_shop
-from honeyguide.flows.simulation.simulate import simulate
+from honeyguide.flows.simulation.two_changes import NAMES, live_both
 
 # ---------------------------------------------------------------------------------------------- not our own world
 
@@ -86,15 +84,11 @@ def test_intervals_hold_through_the_whole_product(capsys: pytest.CaptureFixture[
 
 @pytest.mark.slow
 def test_one_change_that_clicks_praise_and_the_truth_punishes_and_one_that_is_good(tmp_path: Path) -> None:
-    shop = tmp_path / "shop"
-    make_shop(shop, people=2_000, items=500, days=28, seed=1)
-    build(shop)
     found = {}
-    for name in ("clicks", "value"):
-        path = shop / CHANGES / f"{name}.toml"
-        report = simulate(shop, path, days=21, people=1_000, retrain_days=0, offline=True)
+    for name, report in zip(NAMES, live_both(tmp_path / "shop"), strict=True):
         long = {row["outcome"]: row["truth"]["difference"] / row["truth"]["present"] for row in report["long"]}
         found[name] = (report["offline"][0], report["short"][0]["truth"]["difference"], long)
+        assert (tmp_path / "shop" / "reports" / f"{name}.html").stat().st_size > 10_000
     offline, clicks, long = found["clicks"]
     assert offline["low"] > 0  # held-out events love it
     assert clicks > 0  # and so does the next list

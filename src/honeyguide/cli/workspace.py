@@ -229,13 +229,18 @@ def doctor(
     raise typer.Exit(0 if healthy else 2)
 
 
-@app.command(epilog=examples("honeyguide demo demo", "honeyguide demo small --dataset ml-100k"))
+@app.command(epilog=examples("honeyguide demo demo", "honeyguide demo shop --dataset world"))
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the workspace.")] = Path("demo"),
-    dataset: Annotated[str, typer.Option(help="ml-1m or ml-100k.")] = "ml-1m",
+    dataset: Annotated[
+        str, typer.Option(help="ml-1m, ml-100k, or world: a shop with known truth (minutes).")
+    ] = "ml-1m",
     as_json: Json = False,
 ) -> None:
-    """The whole ring on MovieLens: fetch, init, check, build, evaluate, serve, click, report. Ends by itself."""
+    """The whole ring on MovieLens: fetch, init, check, build, evaluate, serve, click, report. Ends by itself.
+
+    With `--dataset world` two changes of an invented shop instead: predicted, measured and true, side by side.
+    """
     from honeyguide.flows.demo import demo as run
 
     run(folder, dataset=dataset, as_json=as_json)

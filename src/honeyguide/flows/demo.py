@@ -32,11 +32,13 @@ from honeyguide.flows.loading import sources_of_data
 from honeyguide.flows.operate import server
 from honeyguide.flows.reports.build_report import render_report
 from honeyguide.flows.reports.queries import query_report
+from honeyguide.flows.simulation import two_changes
 from honeyguide.flows.warm import compiling
 
 __all__ = ["demo"]
 
 DATASETS = ("ml-1m", "ml-100k")
+WORLD = "world"
 LIKED = ("Toy Story (1995)", "Alien (1979)")
 NEWCOMER = "somebody-new"
 
@@ -62,11 +64,17 @@ class _Clock:
 
 
 def demo(folder: Path, *, dataset: str = "ml-1m", as_json: bool = False) -> dict[str, Any]:
-    """Run the ring and end; everything it makes lies in `folder`, which a second run makes anew."""
-    if dataset not in DATASETS:
-        raise WorkspaceError(expected=f"one of {', '.join(DATASETS)}", got=repr(dataset), do="Name one of them.")
+    """Run the ring and end; everything it makes lies in `folder`, which a second run makes anew.
+
+    dataset: `world` is an invented shop whose truth is known, and two changes of it beside that truth.
+    """
+    if dataset not in (*DATASETS, WORLD):
+        known = ", ".join((*DATASETS, WORLD))
+        raise WorkspaceError(expected=f"one of {known}", got=repr(dataset), do="Name one of them.")
     folder = Path(folder)
     _clear(folder)
+    if dataset == WORLD:
+        return _two_changes(folder, as_json)
     with compiling():
         return _turn(folder, dataset, as_json)
 
@@ -120,6 +128,26 @@ def _turn(folder: Path, dataset: str, as_json: bool) -> dict[str, Any]:
         render.emit_json(summary)
     else:
         _say_summary(out, summary)
+    return summary
+
+
+def _two_changes(folder: Path, as_json: bool) -> dict[str, Any]:
+    out = Console(highlight=False, emoji=False, stderr=as_json, quiet=as_json)
+    clock = _Clock(out)
+    command = f"honeyguide world {folder}; honeyguide simulate {folder} --change {folder}/changes/clicks.toml --offline"
+    with (
+        clock.step(command, "two changes of a shop whose truth is known"),
+        render.progress(quiet=as_json) as progress,
+    ):
+        reports = two_changes.live_both(folder, progress=progress)
+    summary = {"workspace": str(folder), "changes": reports, "seconds": round(clock.seconds, 1)}
+    if as_json:
+        render.emit_json(summary)
+        return summary
+    two_changes.say(out, reports)
+    out.print("\nHeld-out events cannot see what a change does to people who live with it; the truth can.")
+    for name in two_changes.NAMES:
+        out.print(f"Report   [bold]{escape(str(folder / 'reports' / name))}.html[/]  (opens from disk)")
     return summary
 
 
