@@ -33,7 +33,7 @@ class ClassifierConfig(BaseModel):
     letters: bool = True  # grams of letters beside words
     words_weight: Annotated[float, Field(ge=0)] = 1.0
     encoder_weight: Annotated[float, Field(ge=0)] = 2.0
-    l2: Annotated[float, Field(gt=0)] = 3e-4
+    l2: Annotated[float, Field(gt=0)] = 1e-4
     max_iterations: Annotated[int, Field(ge=1)] = 100
     max_words: Annotated[int, Field(ge=1, le=256)] = 32
 

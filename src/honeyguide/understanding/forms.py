@@ -72,6 +72,10 @@ class Forms:
                 for part in self.parts(word, name):
                     parts.setdefault(self._stem(part, name), []).append(word)
 
+    def knows(self, word: str) -> bool:
+        """Whether the catalog has a word of the same stem."""
+        return any(self._stem(word, name) in table for name, table in self._by_stem.items())
+
     def parts(self, word: str, language: str) -> list[str]:
         """A compound's parts, and the parts of these; [] for what is no compound, or where it is not asked."""
         if language not in self._splitters:

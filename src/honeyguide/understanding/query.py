@@ -185,7 +185,7 @@ class Understander:
             done("language", f"{language or 'none'} ({probability:.2f}) among {among}")
         correction: Correction | None = None
         if config.spelling.on:
-            correction = correct(plain, self.vocabulary, is_known=self._is_common)
+            correction = correct(plain, self.vocabulary, share=self._share)
             plain = plain if correction is None else correction.corrected
             done("spelling", _said_of(correction))
         tokens = text.words(text.fold(natural_title(plain)))
@@ -237,9 +237,13 @@ class Understander:
         done("numbers", ", ".join(f"{one.words}: {one.name} {one.value}" for one in numbers.found) or "none")
         return numbers.rest if any(one.applied for one in numbers.found) else plain
 
-    def _is_common(self, word: str) -> bool:
-        """Whether a word that the catalog does not hold is a word of its languages all the same."""
-        return self.languages is not None and self.languages.frequency(word) >= self.config.spelling.common
+    def _share(self, word: str) -> float:
+        """How frequent a word that the catalog does not hold is in the catalog's languages."""
+        if word in self.rules.words:
+            return 1.0
+        share = 0.0 if self.languages is None else self.languages.frequency(word)
+        # A word of the language, of which the catalog has another form, needs no correction: that form is found.
+        return 1.0 if share > 0 and self.forms is not None and self.forms.knows(word) else share
 
     def _synonyms(
         self, tokens: Sequence[str], rewrites: dict[str, dict[str, float]], done: Callable[[str, str], None]

@@ -43,7 +43,8 @@ class SpellingConfig(BaseModel):
     context: Annotated[float, Field(ge=0)] = 3.0  # how many sightings of a word alone weigh as much as its neighbour
     alternatives: Annotated[int, Field(ge=1, le=16)] = 4  # that are searched for at once
     least_share: Annotated[float, Field(gt=0, le=1)] = 0.05  # an alternative less likely than this is dropped
-    common: Annotated[float, Field(ge=0)] = 2e-7  # a word this frequent in the language was meant as typed
+    trust: Annotated[float, Field(ge=0)] = 3.0  # in how frequent a word is in its language, where the catalog lacks it
+    common: Annotated[float, Field(ge=0)] = 2e-7  # share of a word in its language from which queries may teach it
     max_words: Annotated[int, Field(ge=1, le=256)] = 16  # a longer query is left alone
 
 
@@ -164,11 +165,14 @@ class Vocabulary:
         found = self.candidates(word)
         return found[0][0] if found else None
 
-    def candidates(self, word: str, before: str = "", after: str = "") -> list[tuple[str, float]]:
+    def candidates(
+        self, word: str, before: str = "", after: str = "", *, share: float = 0.0
+    ) -> list[tuple[str, float]]:
         """Known words that an unknown one may have meant, likeliest first, with probabilities that sum to one.
 
         before, after: the words beside it, which tell "star wrs" from "world wrs". Log score: the word's weight where
         its neighbours leave open what comes, less the costs of the edits (`SpellingConfig`). Ties: alphabetical.
+        share: of the word in its language. One that is likelier to be meant as typed than to be any other has none.
         """
         config = self.config
         limit = 2 if len(word) >= config.two_edits_from else 1
@@ -183,6 +187,8 @@ class Vocabulary:
         if not scored:
             return []
         scored.sort(key=lambda one: (-one[0], one[1]))
+        if share * config.trust > 0 and scored[0][0] < math.log(share * config.trust * self._total):
+            return []
         top = scored[: config.alternatives]
         shares = [math.exp(score - top[0][0]) for score, _ in top]
         total = sum(shares)
@@ -229,11 +235,12 @@ class Vocabulary:
         self._masks = _letters(self._indexed)
 
 
-def correct(query: str, vocabulary: Vocabulary, *, is_known: Callable[[str], bool] | None = None) -> Correction | None:
+def correct(query: str, vocabulary: Vocabulary, *, share: Callable[[str], float] | None = None) -> Correction | None:
     """ "Did you mean": the query with each unknown word replaced by its nearest known one; None if nothing changes.
 
-    Known words, numbers and very short words stay, and so do those that `is_known` vouches for. Two words that are
-    known when joined stay too. The text between the words stays as typed.
+    Known words, numbers and very short words stay, and so do those that are so frequent in the language that they are
+    likelier to be meant as typed. share: of a word in its language. Two words that are known when joined stay too.
+    The text between the words stays as typed.
     """
     spans = text.word_spans(query)
     if not 0 < len(spans) <= vocabulary.config.max_words:
@@ -249,9 +256,8 @@ def correct(query: str, vocabulary: Vocabulary, *, is_known: Callable[[str], boo
             continue
         if len(word) < vocabulary.config.min_letters or any(sign.isdigit() for sign in word):
             continue
-        if is_known is not None and is_known(word):
-            continue
-        found = vocabulary.candidates(word, left, typed[at + 1] if at + 1 < len(typed) else "")
+        after = typed[at + 1] if at + 1 < len(typed) else ""
+        found = vocabulary.candidates(word, left, after, share=0.0 if share is None else share(word))
         if found:
             best = before = found[0][0]
             parts += [query[done:start], best]

@@ -73,6 +73,8 @@ class Rules:
 
     def __init__(self, pairs: Mapping[str, Sequence[str]] | None = None) -> None:
         self._of = {left: tuple(rights) for left, rights in (pairs or {}).items()}
+        self.words = frozenset(word for left in self._of for word in left.split())
+        """Every word that a rule begins with: nobody misspelt it."""
         self._longest = max((left.count(" ") + 1 for left in self._of), default=0)
 
     def __len__(self) -> int:
