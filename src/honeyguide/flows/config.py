@@ -211,7 +211,7 @@ class RerankConfig(_Closed):
     """
 
     engine: float = Field(default=1.0, ge=0)
-    search: float = Field(default=1.0, ge=0)
+    search: float = Field(default=1.5, ge=0)
     person: float = Field(default=0.5, ge=0)
     rank_constant: float = Field(default=20.0, gt=0)
 
