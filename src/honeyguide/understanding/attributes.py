@@ -169,6 +169,8 @@ def _priced(
         )
         rate, filters = known or 1.0, filters and known is not None
     low, high = (None if end is None else round(end * rate, 4) for end in (low, high))
+    # "under 18" alone may be a title.
+    filters = filters and (currency is not None or bool(_without(query, match, True)))
     attribute = Attribute("price", str(c.PRICE), _span(low, high), match[0].strip(), low, high, filters, note)
     return attribute, _without(query, match, filters)
 

@@ -235,7 +235,8 @@ class Understander:
         numbers = read_numbers(text.fold(plain), self.config.attributes, prices=self._prices, years=self._years)
         attributes += numbers.found
         done("numbers", ", ".join(f"{one.words}: {one.name} {one.value}" for one in numbers.found) or "none")
-        return numbers.rest if any(one.applied for one in numbers.found) else plain
+        # Where a limit is all there is, its words are what is left to search for.
+        return numbers.rest if numbers.rest and any(one.applied for one in numbers.found) else plain
 
     def _share(self, word: str) -> float:
         """How frequent a word that the catalog does not hold is in the catalog's languages."""

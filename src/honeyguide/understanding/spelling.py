@@ -39,7 +39,7 @@ class SpellingConfig(BaseModel):
     two_edits_from: Annotated[int, Field(ge=3)] = 6  # letters from which two edits are allowed
     edit_cost: Annotated[float, Field(ge=0)] = 4.0
     doubled_letter_cost: Annotated[float, Field(ge=0)] = 1.0  # instead, where only doubled letters differ
-    first_letter_cost: Annotated[float, Field(ge=0)] = 1.5  # people seldom miss the first letter
+    first_letter_cost: Annotated[float, Field(ge=0)] = 0.5  # people seldom miss the first letter
     context: Annotated[float, Field(ge=0)] = 3.0  # how many sightings of a word alone weigh as much as its neighbour
     alternatives: Annotated[int, Field(ge=1, le=16)] = 4  # that are searched for at once
     least_share: Annotated[float, Field(gt=0, le=1)] = 0.05  # an alternative less likely than this is dropped
