@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ import numpy as np
 from honeyguide.contracts import F32, I32, CatalogView, Encoder, Interactions, Progress, TablesEngine
 from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.search.lexical_config import LexicalConfig
-from honeyguide.engines.tables.snapshot import Snapshots
-from honeyguide.engines.tasks.steps import StepResult
+from honeyguide.engines.tasks.steps import StepResult, fingerprint
+from honeyguide.flows import judging
 from honeyguide.flows.encoders import open_encoder
 from honeyguide.flows.search_config import SearchConfig
 from honeyguide.flows.search_learn import Lesson, learn_ranking
@@ -24,13 +24,12 @@ from honeyguide.flows.searching import Finder, Learnt, text_of
 from honeyguide.ranking.search import ItemFacts, Person, folds_of
 from honeyguide.retrieval.hybrid import DenseItems
 from honeyguide.schema import columns as c
-from honeyguide.schema.tables import JUDGMENTS
 from honeyguide.schema.vocabulary import Vocabulary
 from honeyguide.understanding.clicks import Sessions, fit, inverse_propensity
+from honeyguide.understanding.judgments import Judgment, newest
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-    import pyarrow as pa
 
     from honeyguide.flows.build import Prepared
 
@@ -98,13 +97,13 @@ class SearchLog:
         return clicks, shown
 
 
-def lesson_of_judgments(table: pa.Table, items: Vocabulary) -> Lesson:
-    """A grade for each query and item: the mean of its raters."""
+def lesson_of_judgments(judgments: Sequence[Judgment], items: Vocabulary) -> Lesson:
+    """A grade for each query and item: the mean of its raters' newest words."""
     sums: defaultdict[str, defaultdict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    rows = items.rows(table[c.ITEM_ID].to_pylist())
-    for query, row, grade in zip(table[c.QUERY].to_pylist(), rows.tolist(), table[c.GRADE].to_pylist(), strict=True):
+    told = newest(judgments)
+    for one, row in zip(told, items.rows(one.item_id for one in told).tolist(), strict=True):
         if row >= 0:
-            sums[query][row].append(float(grade))
+            sums[one.query][row].append(float(one.grade))
     kept = [query for query in sorted(sums) if any(max(grades) > 0 for grades in sums[query].values())]
     chosen = np.random.default_rng(0).permutation(len(kept))[:_MOST]
     queries = [kept[at] for at in chosen]
@@ -168,12 +167,11 @@ def search_steps(prepared: Prepared, engine: TablesEngine, progress: Progress | 
     """The index of words, and what search learns beyond it: folders "text" and "search"."""
     data, config = prepared.data, prepared.config.search
     counts = np.bincount(data.interactions.item, minlength=len(data.catalog)).astype(np.float32)
-    tables = Snapshots(prepared.layout.tables)
-    judged = tables.find(JUDGMENTS.name) is not None and config.ranking.learn == "auto"
-    judgments = lesson_of_judgments(tables.read(JUDGMENTS.name), data.catalog.items) if judged else None
-    if judgments is not None and len(judgments.queries) < config.ranking.least_queries:
-        judgments = None
-    judged_key = tables.current(JUDGMENTS.name).id if judgments is not None else ""
+    judged = judging.read(prepared.layout) if config.ranking.learn == "auto" else []
+    judgments: Lesson | None = lesson_of_judgments(judged, data.catalog.items)
+    if judgments is None or len(judgments.queries) < config.ranking.least_queries:
+        judgments, judged = None, []
+    judged_key = fingerprint([[one.query, one.item_id, one.grade, one.rater] for one in judged])
 
     def index(folder: Path) -> None:
         built = LexicalIndex.build(folder, data.catalog, popularity=counts, config=config.lexical, progress=progress)

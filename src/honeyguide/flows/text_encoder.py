@@ -17,9 +17,9 @@ from honeyguide.engines.encoders.word_pieces import WordPieces
 from honeyguide.engines.onnx.quantise import quantise
 from honeyguide.engines.onnx.session import OnnxModel
 from honeyguide.engines.search.index import LexicalIndex
-from honeyguide.engines.tables.snapshot import Snapshots
 from honeyguide.engines.tasks.steps import only_process
 from honeyguide.errors import BuildError
+from honeyguide.flows import judging
 from honeyguide.flows.build import engine_of, prepare
 from honeyguide.flows.config import WorkspaceConfig
 from honeyguide.flows.layout import Layout
@@ -32,7 +32,6 @@ from honeyguide.ranking.deep.config import require_installed
 from honeyguide.ranking.search import ItemFacts, folds_of
 from honeyguide.ranking.text.config import TextConfig
 from honeyguide.ranking.text.fit import train_text
-from honeyguide.schema.tables import JUDGMENTS
 
 __all__ = ["fit_encoders", "train_encoder"]
 
@@ -59,10 +58,8 @@ def train_encoder(
     with only_process(layout.lock, "encoder"), engine_of(layout, workspace) as engine:
         prepared = prepare(layout, tell, workspace, engine=engine)
         data = prepared.data
-        tables = Snapshots(layout.tables)
-        if tables.find(JUDGMENTS.name) is not None:
-            lesson = lesson_of_judgments(tables.read(JUDGMENTS.name), data.catalog.items)
-        else:
+        lesson = lesson_of_judgments(judging.read(layout), data.catalog.items)
+        if not lesson.queries:
             log = SearchLog.read(engine, data.shown, data.events, data.catalog.items, data.users, workspace.actions)
             facts = ItemFacts.of(data.catalog, None)
             lesson = lesson_of_clicks(log, workspace.search, data.interactions, facts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from honeyguide.contracts import F32, F64, I32
 
-__all__ = ["MOST", "QUERY_TYPES", "DenseItems", "blended", "learn_shares", "query_type"]
+__all__ = ["MOST", "QUERY_TYPES", "DenseItems", "blended", "checked", "learn_shares", "query_type"]
 
 QUERY_TYPES: Final = ("title", "word", "words", "sentence")
 """A query that is a title as it stands; else one word, two or three, or more."""
@@ -83,7 +83,7 @@ def query_type(words: int, *, title: bool) -> str:
     return QUERY_TYPES[1] if words <= 1 else QUERY_TYPES[2] if words <= 3 else QUERY_TYPES[3]
 
 
-def blended(lexical: F32, dense: F32, share: float) -> F64:
+def blended(lexical: F32, dense: F32 | F64, share: float) -> F64:
     """(1 - share) of the lexical score and `share` of the cosine, each between 0 and 1 within the query, (n,).
 
     An item without hits scores 0 by words, one without a vector 0 by meaning. Source: Bruch, Gai and Ingber 2023.
@@ -91,6 +91,7 @@ def blended(lexical: F32, dense: F32, share: float) -> F64:
     words = np.nan_to_num(lexical).astype(np.float64)
     best = words.max(initial=0.0)
     words = words / best if best > 0 else words
+    dense = dense.astype(np.float64)
     low, high = (np.nanmin(dense), np.nanmax(dense)) if np.isfinite(dense).any() else (0.0, 0.0)
     meaning = np.nan_to_num((dense - low) / (high - low)) if high > low else np.zeros(len(dense))
     return (1 - share) * words + share * meaning
