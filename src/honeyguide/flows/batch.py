@@ -83,4 +83,5 @@ def _slice(queries: Queries, part: slice) -> Queries:
     return Queries(
         queries.indptr[part.start : part.stop + 1] - first, queries.items[first:last], queries.weights[first:last],
         queries.at[first:last], queries.now[part], queries.segment[part], Ragged.empty(part.stop - part.start),
+        {name: codes[part] for name, codes in queries.context.items()},
     )  # fmt: skip

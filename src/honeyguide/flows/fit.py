@@ -20,8 +20,8 @@ import msgspec
 import numpy as np
 
 from honeyguide.contracts import F32, I64, BoolArray, CatalogView, Interactions, Progress, Source
-from honeyguide.engines.tasks.steps import StepResult, Steps, fingerprint
-from honeyguide.errors import BuildError, ConfigError
+from honeyguide.engines.tasks.steps import StepResult, Steps, code_fingerprint, fingerprint
+from honeyguide.errors import BuildError, ConfigError, MissingExtraError
 from honeyguide.evaluation.judged import judge
 from honeyguide.evaluation.metrics import nDCG
 from honeyguide.features.definition import FeatureSet
@@ -159,7 +159,8 @@ class Learner:
         }  # fmt: skip
 
         def make(folder: Path) -> None:
-            self._new_source(kind, spec).fit(data, self._catalog, seed=self._config.seed).save(folder)
+            work = Layout(self._steps.store.parent).scratch / "sources" / fingerprint([inputs, code_fingerprint()])
+            self._new_source(kind, spec, work).fit(data, self._catalog, seed=self._config.seed).save(folder)
 
         step = self._steps.run(f"source-{kind.name}", inputs, make)
         return kind.load(step.folder), step.folder
@@ -170,12 +171,15 @@ class Learner:
             self._hashed = (data, content(data))
         return self._hashed[1]
 
-    def _new_source(self, kind: type[Source], spec: SourceConfig) -> Source:
+    def _new_source(self, kind: type[Source], spec: SourceConfig, work: Path) -> Source:
+        """work: where a source that trains for long goes on after it was killed."""
         settings: dict[str, Any] = {}
         if hasattr(kind, "Config"):
             settings["config"] = kind.Config.model_validate(spec.config)
         if "user_segment" in inspect.signature(kind).parameters:
             settings["user_segment"] = self._segments.of_user
+        if "work" in inspect.signature(kind).parameters:
+            settings["work"] = work
         return kind(**settings)
 
     def sources(self, specs: Specs, data: Interactions, only: Collection[str] | None = None) -> dict[str, Fit]:
@@ -213,6 +217,9 @@ class Learner:
             self.source(SourceConfig(use=spec.use, config={**spec.config, **_first(spec.grid)}), base)
         except BuildError as error:
             self.refusals[load_plugin(spec.use).name] = f"{error.got} (expected {error.expected})"
+            return False
+        except MissingExtraError as error:
+            self.refusals[load_plugin(spec.use).name] = f"{error.got}; it needs {error.expected}. {error.do}"
             return False
         return True
 

@@ -100,7 +100,7 @@ def _seeded(queries: Queries, surface: SurfaceConfig) -> Queries:
     exclude = [np.concatenate([hidden.row(i), items[indptr[i] : indptr[i + 1]]]) for i in range(len(queries))]
     return Queries(
         indptr, items, np.ones(len(items), np.float32), np.repeat(queries.now, kept) - 1, queries.now, queries.segment,
-        Ragged.of(exclude),
+        Ragged.of(exclude), queries.context,
     )  # fmt: skip
 
 

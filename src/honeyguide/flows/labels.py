@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -84,7 +84,8 @@ def ask(
     moments = moments.take(chosen)
     horizon = np.where(gap[chosen] > RETURN_US, lines.within(moments, DAY_US), next_items)
     relevant, upcoming = lines.upcoming(moments, horizon)
-    queries = lines.queries(moments, segments, history=history, had=had)
+    context = {name: codes[events[chosen]] for name, codes in lines.interactions.context.items()}
+    queries = replace(lines.queries(moments, segments, history=history, had=had), context=context)
     return Lesson(moments, queries, relevant, upcoming, events[chosen])
 
 

@@ -130,6 +130,8 @@ class Blend:
         self._asked = [number for number in range(len(self.sources)) if weights[:, number].max() > 0]
         self._weights = np.ascontiguousarray(weights[:, self._asked])
         self.asked: tuple[str, ...] = tuple(name for i, name in enumerate(self.sources) if i in self._asked)
+        keys = (key for name in self.asked for key in getattr(self.sources[name], "context_keys", ()))
+        self.context_keys: tuple[str, ...] = tuple(dict.fromkeys(keys))  # facts of a question that a source looks at
 
     def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
         """Fit every source that has a weight."""

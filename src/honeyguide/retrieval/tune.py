@@ -99,6 +99,7 @@ def pick(queries: Queries, relevant: Ragged, which: I64) -> tuple[Queries, Ragge
     chosen = Queries(
         indptr, queries.items[places], queries.weights[places], queries.at[places], queries.now[which],
         queries.segment[which], Ragged(ex_indptr, queries.exclude.values[ex_places]),
+        {name: codes[which] for name, codes in queries.context.items()},
     )  # fmt: skip
     return chosen, Ragged(rel_indptr, relevant.values[rel_places])
 
