@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from honeyguide.contracts import CatalogView, Ragged
 from honeyguide.kernels import text
+from honeyguide.kernels.spelling import near_words
 from honeyguide.schema.vocabulary import Vocabulary as Ids
 from honeyguide.schema.wire import Item
 from honeyguide.understanding.attributes import Attribute, AttributesConfig, Facets, read_numbers
@@ -343,3 +344,17 @@ def test_a_config_is_closed() -> None:
         UnderstandingConfig.model_validate({"speling": {}})
     with pytest.raises(ValueError):
         SpellingConfig(trust=-1)
+
+
+@given(st.lists(st.text("abcé", max_size=9), min_size=1, max_size=30), st.text("abcé", min_size=1, max_size=9))
+@settings(max_examples=300, deadline=None)
+def test_near_words_equal_the_plain_distances(words: list[str], word: str) -> None:
+    codes, lengths = text.encode_words(words, 24)
+    masks = np.array([sum({1 << (ord(sign) & 63) for sign in one}) for one in words], np.uint64)
+    mask = np.uint64(sum({1 << (ord(sign) & 63) for sign in word}))
+    letters = np.frombuffer(word.encode("utf-32-le"), np.uint32)
+    for limit in (1, 2):
+        plain = text.osa_distances(word, codes, lengths, limit)
+        rows, distances = near_words(letters, mask, codes, lengths, masks, limit)
+        assert rows.tolist() == np.flatnonzero(plain <= limit).tolist()
+        assert distances.tolist() == plain[plain <= limit].tolist()

@@ -333,7 +333,7 @@ def load_understander(
         vocabulary.weight, config.forms, parts,
     )  # fmt: skip
     forms.add(vocabulary.words)
-    return Understander(
+    made = Understander(
         vocabulary,
         config,
         languages=languages,
@@ -346,6 +346,8 @@ def load_understander(
         prices=bool((~np.isnan(catalog.price[catalog.available])).mean() > 0.5) if catalog.available.any() else False,
         years=bool((~np.isnan(catalog.year[catalog.available])).mean() > 0.5) if catalog.available.any() else False,
     )
+    made.read("some xqzwv")  # what compiles does it now, and in nobody's request
+    return made
 
 
 @dataclass(frozen=True, slots=True)

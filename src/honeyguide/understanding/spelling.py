@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from honeyguide.contracts import CatalogView
 from honeyguide.kernels import text
+from honeyguide.kernels.spelling import near_words
 from honeyguide.kernels.text import natural_title
 from honeyguide.schema.wire import Item
 
@@ -209,16 +210,19 @@ class Vocabulary:
         return prior
 
     def _near(self, word: str, limit: int) -> list[tuple[str, int]]:
-        wanted = _letters([word])[0]
         size = min(len(word), _WIDTH)
-        # One edit changes at most two letters of the set, so most words fall out before any distance is computed.
         first, end = np.searchsorted(self._lengths, [size - limit, size + limit + 1])
-        near = first + np.flatnonzero(np.bitwise_count(self._masks[first:end] ^ wanted) <= 2 * limit)
-        distances = text.osa_distances(word, self._codes[near], self._lengths[near], limit)
+        letters = np.frombuffer(word[:_WIDTH].encode("utf-32-le", "surrogatepass"), np.uint32)
+        rows, distances = near_words(
+            letters,
+            _letters([word])[0],
+            self._codes[first:end],
+            self._lengths[first:end],
+            self._masks[first:end],
+            limit,
+        )
         found = [
-            (self._indexed[at], edits)
-            for at, edits in zip(near.tolist(), distances.tolist(), strict=True)
-            if edits <= limit
+            (self._indexed[first + at], edits) for at, edits in zip(rows.tolist(), distances.tolist(), strict=True)
         ]
         if self._fresh:
             fresh = sorted(self._fresh)
