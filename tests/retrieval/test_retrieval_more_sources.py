@@ -215,7 +215,7 @@ def test_the_randomised_svd_finds_the_subspace() -> None:
 
 def test_spectral_parts_are_each_of_root_mean_square_one() -> None:
     config = SpectralConfig(
-        width=24, user_power=1.0, item_power=0.5, d=6, low_weight=0.7, sharpen=0.4, iterations=12, als_weight=0.3,
+        width=24, amplify=1.2, user_power=1.0, item_power=0.5, d=6, low_weight=0.7, sharpen=0.4, iterations=12, als_weight=0.3,
         als=ALSConfig(d=5, epochs=4, fold_in_steps=40), history=FLAT, trend=NO_TREND,
     )  # fmt: skip
     source = Spectral(config).fit(DATA, CATALOG, seed=2)
@@ -224,6 +224,7 @@ def test_spectral_parts_are_each_of_root_mean_square_one() -> None:
     scaled = x * (n_u**-0.5)[:, None] * (n_i**-0.5)[None, :]
     graph = x.T @ (x / n_u[:, None]) / np.sqrt(n_i)[None, :]
     np.fill_diagonal(graph, 0.0)
+    graph **= 1.2
     graph /= np.maximum(graph.sum(1, keepdims=True), 1e-9)
     _, s, vt = np.linalg.svd(scaled)
     v = vt[:6].T
@@ -255,7 +256,7 @@ def _two_tastes() -> Interactions:
 
 
 def test_a_board_with_two_themes_gets_both() -> None:
-    source = Interests(InterestsConfig(d=3, each=50)).fit(_two_tastes(), small_catalog(40))
+    source = Interests(InterestsConfig(d=2, each=50)).fit(_two_tastes(), small_catalog(40))
     board = [0, 1, 2, 3, 4, 25]  # five of one theme, the newest of the other
     themes = source.themes_of(np.array(board, np.int32))
     assert len(set(themes[:5].tolist())) == 1

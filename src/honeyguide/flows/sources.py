@@ -39,10 +39,10 @@ TUNABLE: dict[str, Tunable] = {
     "rp3beta": Tunable(
         "honeyguide.retrieval.covisit:RP3beta",
         (
-            {**_FLAT, "alpha": 0.0, "user_power": 0.7, "beta": 0.33, "row_power": 1.0, "width": 100},
+            {**_FLAT, "alpha": 0.0, "user_power": 0.6, "beta": 0.28, "amplify": 1.5, "row_power": 1.0, "width": 120},
             {**_STEPS, "alpha": 0.9, "beta": 0.35, "width": 200},
         ),
-        {"user_power": Range(0.3, 1.2), "beta": Range(0.15, 0.6), "row_power": Range(0.0, 1.0), **_HISTORY},
+        {"user_power": Range(0.3, 1.2), "beta": Range(0.15, 0.6), "amplify": Range(0.7, 2.0), **_HISTORY},
     ),
     "itemknn": Tunable(
         "honeyguide.retrieval.covisit:ItemKNN",
@@ -65,12 +65,13 @@ TUNABLE: dict[str, Tunable] = {
     "spectral": Tunable(
         "honeyguide.retrieval.spectral:Spectral",
         (
-            {**_FLAT, "d": 512, "sharpen": 1.0, "low_weight": 0.6, "iterations": 1, "als_weight": 0.5,
+            {**_FLAT, "d": 512, "sharpen": 1.0, "low_weight": 0.8, "iterations": 1, "als_weight": 0.6,
+             "item_power": 0.3, "width": 150,
              "als": {"d": 128, "unobserved": 5.0, "reg": 0.003, "epochs": 5}},
             {**_STEPS, "d": 128, "sharpen": 0.8, "low_weight": 0.5, "iterations": 1},
         ),
         {"low_weight": Range(0.1, 1.5), "sharpen": Range(0.3, 1.0), "user_power": Range(0.4, 1.1),
-         "item_power": Range(0.2, 0.5), **_HISTORY},
+         "item_power": Range(0.2, 0.5), "amplify": Range(0.8, 2.0), **_HISTORY},
         share=3.0,
     ),
     "als": Tunable(

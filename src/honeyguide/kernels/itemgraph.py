@@ -1,7 +1,7 @@
 """Item-to-item graphs: built row by row with the best `width` neighbours of each, walked from a history.
 
 The full matrix of pairs is never held: one row is accumulated, scaled, cut and written. A graph is a CSR of
-(`indptr`, `cols`, `vals`), neighbours of a row best first.
+(`indptr`, `cols`, `vals`), neighbours of a row in no order: a walk needs none, and sorting takes half of a quick fit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from honeyguide.kernels.topk import best, history, is_return, mask
+from honeyguide.kernels.topk import best, chosen, history, is_return, mask
 
 __all__ = ["covisit_dense", "covisit_rows", "graph_topk", "gram_rows", "together_rows"]
 
@@ -21,8 +21,8 @@ I64 = npt.NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def _cut(
-    i: int, m: int, sums: F32, rows: I32, found: F32, row_scale: F32, col_scale: F32, prior: float, out_cols: I32,
-    out_vals: F32,
+    i: int, m: int, sums: F32, rows: I32, found: F32, row_scale: F32, col_scale: F32, prior: float, room: F32,
+    out_cols: I32, out_vals: F32,
 ) -> None:  # fmt: skip
     """The best of row i: its m sums at `rows` scaled, itself left out; `sums` is zero again afterwards.
 
@@ -34,7 +34,7 @@ def _cut(
         scaled = sums[rows[r]] * row_scale[i] * col_scale[rows[r]]
         found[r] = scaled if prior == 0.0 else scaled / (np.float32(1.0) + shrink * row_scale[i] * col_scale[rows[r]])
         sums[rows[r]] = 0.0
-    best(found, rows, m, out_cols, out_vals)
+    chosen(found, rows, m, room, out_cols, out_vals)
 
 
 @njit(cache=True, nogil=True)
@@ -49,7 +49,7 @@ def together_rows(
     """
     n_items = len(row_scale)
     sums = np.zeros(n_items, np.float32)
-    found = np.empty(n_items, np.float32)
+    found, room = np.empty(n_items, np.float32), np.empty(n_items, np.float32)
     rows = np.empty(n_items, np.int32)
     for i in range(start, stop):
         m = 0
@@ -62,7 +62,7 @@ def together_rows(
                     rows[m] = j
                     m += 1
                 sums[j] += scale
-        _cut(i, m, sums, rows, found, row_scale, col_scale, 0.0, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, 0.0, room, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +94,7 @@ def covisit_rows(
     n_items = len(row_scale)
     n, window = len(items), len(gap_weight)
     sums = np.zeros(n_items, np.float32)
-    found = np.empty(n_items, np.float32)
+    found, room = np.empty(n_items, np.float32), np.empty(n_items, np.float32)
     rows = np.empty(n_items, np.int32)
     for i in range(start, stop):
         m = 0
@@ -117,7 +117,7 @@ def covisit_rows(
                         rows[m] = j
                         m += 1
                     sums[j] += gain
-        _cut(i, m, sums, rows, found, row_scale, col_scale, prior, out_cols[i - start], out_vals[i - start])
+        _cut(i, m, sums, rows, found, row_scale, col_scale, prior, room, out_cols[i - start], out_vals[i - start])
 
 
 @njit(cache=True, nogil=True)

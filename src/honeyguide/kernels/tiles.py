@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from honeyguide.kernels.topk import best, mask
+from honeyguide.kernels.topk import best, kth_largest, mask
 
 __all__ = ["TILE", "tiles_topk"]
 
@@ -28,28 +28,10 @@ _ERROR = 2.0**-20
 
 @njit(cache=True, nogil=True)
 def _kth(scores: F32, size: int, k: int, room: F32) -> float:
-    """The k-th largest of the first `size` scores (quickselect); `room` is scratch."""
+    """The k-th largest of the first `size` scores; `room` is scratch."""
     for j in range(size):
         room[j] = scores[j]
-    low, high, wanted = 0, size - 1, k - 1
-    while low < high:
-        pivot = room[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while room[i] > pivot:
-                i += 1
-            while room[j] < pivot:
-                j -= 1
-            if i <= j:
-                room[i], room[j] = room[j], room[i]
-                i, j = i + 1, j - 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
-    return room[wanted]
+    return kth_largest(room, size, k)
 
 
 @njit(cache=True, nogil=True)

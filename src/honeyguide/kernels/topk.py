@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["best", "dense_topk", "history", "is_return", "mask"]
+__all__ = ["best", "chosen", "dense_topk", "history", "is_return", "kth_largest", "mask"]
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -68,6 +68,74 @@ def _survivors(values: F32, rows: I32, m: int, k: int) -> int:
             values[n], rows[n] = value, rows[j]
             n += 1
     return n
+
+
+@njit(cache=True, nogil=True)
+def kth_largest(values: F32, m: int, k: int) -> float:
+    """The k-th largest of the first m values, which are reordered (quickselect; Hoare 1961). None may be nan."""
+    low, high, wanted = 0, m - 1, k - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return values[wanted]
+
+
+@njit(cache=True, nogil=True)
+def chosen(values: F32, rows: I32, m: int, room: F32, out_items: I32, out_scores: F32) -> int:
+    """The pairs that `best` would choose, in the order in which they were met; `room` (m,) is scratch.
+
+    A third of the time where the order does not matter. The values may not be nan; -inf never enters.
+    """
+    k = len(out_items)
+    if m > 2 * k and k > 0:
+        m = _survivors(values, rows, m, k)
+    n = 0
+    for j in range(m):
+        if values[j] > -np.inf:
+            values[n], rows[n], room[n] = values[j], rows[j], values[j]
+            n += 1
+    bar = np.float32(-np.inf)
+    if n > k > 0:
+        bar = np.float32(kth_largest(room, n, k))
+    above = 0
+    for j in range(n):
+        above += values[j] > bar
+    last = 2**31 - 1  # of the pairs at the bar, those up to this row have a place
+    ties = min(n, k) - above
+    if n > k:
+        last = -1
+        for _ in range(ties):
+            lowest = 2**31 - 1
+            for j in range(n):
+                if values[j] == bar and last < rows[j] < lowest:
+                    lowest = rows[j]
+            last = lowest
+            if ties > 8:  # many: one sort in place of many passes
+                same = np.sort(rows[:n][values[:n] == bar])
+                last = same[ties - 1]
+                break
+    size = 0
+    for j in range(n):
+        if values[j] > bar or (values[j] == bar and rows[j] <= last):
+            out_items[size], out_scores[size] = rows[j], values[j]
+            size += 1
+    for j in range(size, k):
+        out_items[j], out_scores[j] = -1, np.nan
+    return size
 
 
 @njit(cache=True, nogil=True)

@@ -36,9 +36,8 @@ class InterestsConfig(BaseModel):
 class Interests(Personal):
     """Themes of a history by nearest centres in a spectral space (after Pal et al. 2020, PinnerSage).
 
-    Vectors are the right singular vectors of the normalised people x items matrix, scaled by their values and to unit
-    length. A theme weighs what its items weigh, newer ones more. The lists of the themes are merged like
-    seats by d'Hondt, `share ** share_power / rank`: every theme has its places near the top, whatever the others score.
+    Vectors are the right singular vectors of the normalised people x items matrix, scaled by their values, without what
+    all items share, to unit length. A theme weighs what its items weigh, newer ones more. Lists are merged like seats by d'Hondt, `share ** share_power / rank`: every theme has its places near the top, whatever the others score.
     Price: items x d x 4 bytes; a question reads them once per theme. Sensible to some hundred thousand items.
     """
 
@@ -57,11 +56,11 @@ class Interests(Personal):
             np.float32
         )
         s, v = low_rank(scaled, min(self.config.d, *scaled.shape), self.config.iterations, seed)
-        # the first vector is popularity itself: the same for everything, it tells no two themes apart
-        raw = (v * s)[:, 1:] if len(s) > 1 else v * s
-        length = np.linalg.norm(raw, axis=1, keepdims=True)
-        known = (n_i > 0)[:, None] & (length > 0)
-        self.vectors = np.where(known, raw / np.where(length > 0, length, 1.0), 0.0).astype(np.float32)
+        known = (n_i > 0)[:, None]
+        vectors = _unit(v * s)
+        # what all items share is popularity: it tells no two themes apart
+        vectors -= vectors[known[:, 0]].mean(axis=0)
+        self.vectors = np.where(known, _unit(vectors), 0.0).astype(np.float32)
         self.popular = ((n_i + 1.0) ** self.config.popularity).astype(np.float32)
 
     def _answer(self, *given: Any) -> None:
@@ -82,3 +81,9 @@ class Interests(Personal):
             np.zeros(most, np.float32), theme,
         )  # fmt: skip
         return theme[::-1].copy()
+
+
+def _unit(vectors: F32) -> F32:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: F32 = vectors / np.where(length > 1e-12, length, 1.0)
+    return unit

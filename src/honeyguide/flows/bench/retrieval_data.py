@@ -22,7 +22,7 @@ SPLIT, TRAIN, VALID, TEST = "split", "train", "valid", "test"
 ORDERS = ("timestamp", "position")
 HELD_OUT = 0.1
 """Share of the training events that is cut off to tune on, where the folder has no `valid` part."""
-MOST = 3_000
+MOST = 10_000
 """People that settings are judged on at most."""
 
 
