@@ -15,6 +15,7 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+_FIRST = 256  # hits that soft concepts score
 
 
 @nb.njit(cache=True, nogil=True)
@@ -91,20 +92,22 @@ def _place(docs: I32, low: int, high: int, doc: int) -> int:
 def search(
     concepts: I64, low: I64, high: I64, weights: F32, units: I32, required: int, docs: I32, impact: F32,
     scores: F32, met: I32, seen: I32, last: I32, best: F32, hits: I32, call: int, covered: float,
+    soft: int,
 ) -> int:  # fmt: skip
     """Score every document that meets enough of a query; how many do. They stand in `hits`, any order.
 
     Concept `c` has the alternatives `concepts[c]:concepts[c + 1]`, each a range of postings `low:high` with a weight; a
     document gets the best of them, and `units[c]`. Those with `required` units are hits; `covered` is added to one that
     meets all units, and a part of it to others. A concept that can no longer make a hit of a new document looks at
-    those that were met, no further: concepts stand with the most units first. scores, met, seen, last, best: (n,)
+    those that were met, no further: concepts stand with the most units first. From `soft` on they have one alternative
+    each and score the first hits alone. scores, met, seen, last, best: (n,)
     scratch, kept between calls; `call` is new in each (`seen` holds older ones).
     """
     n, left = 0, 0
     for c in range(len(units)):
         left += units[c]
     total = max(left, 1)
-    pruned = False
+    pruned, reach = False, 0
     for c in range(len(units)):
         if not pruned and units[c] == 0:
             # From here on nothing is met that makes a hit: what is none already needs no score.
@@ -114,8 +117,49 @@ def search(
                     hits[kept] = hits[i]
                     kept += 1
             n = kept
+        if c == soft:
+            reach = n
+            if n > _FIRST:
+                # Soft concepts move little: they score the first by what was met so far, whom they leave the first.
+                some = np.empty(n, np.float32)
+                for i in range(n):
+                    some[i] = scores[hits[i]]
+                least = np.partition(some, n - _FIRST)[n - _FIRST]
+                reach = 0
+                for i in range(n):
+                    if scores[hits[i]] >= least:
+                        d = hits[i]
+                        hits[i] = hits[reach]
+                        hits[reach] = d
+                        reach += 1
         fresh = left >= required
         left -= units[c]
+        if c >= soft:
+            weight, begin, end = weights[concepts[c]], low[concepts[c]], high[concepts[c]]
+            if concepts[c + 1] > concepts[c]:
+                for i in range(reach):
+                    d = hits[i]
+                    p = _place(docs, begin, end, d)
+                    if p < end and docs[p] == d:
+                        scores[d] += weight * impact[p]
+            continue
+        if concepts[c + 1] - concepts[c] == 1 and (fresh or n * 8 >= high[concepts[c]] - low[concepts[c]]):
+            weight = weights[concepts[c]]
+            for p in range(low[concepts[c]], high[concepts[c]]):
+                d = docs[p]
+                if seen[d] != call:
+                    if not fresh:
+                        continue
+                    seen[d] = call
+                    last[d] = -1
+                    scores[d] = weight * impact[p]
+                    met[d] = units[c]
+                    hits[n] = d
+                    n += 1
+                else:
+                    scores[d] += weight * impact[p]
+                    met[d] += units[c]
+            continue
         for a in range(concepts[c], concepts[c + 1]):
             weight = weights[a]
             begin, end = low[a], high[a]

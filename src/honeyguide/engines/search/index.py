@@ -72,6 +72,11 @@ class _Part:
         self.scores, self.best = np.zeros(n, np.float32), np.zeros(n, np.float32)
         self.met, self.last, self.hits = (np.zeros(n, np.int32) for _ in range(3))
         self.seen, self.calls = np.zeros(n, np.int32), 0
+        self.hides = False
+
+    def hide(self, doc: int) -> None:
+        """From now on the document is not found."""
+        self.hidden[doc] = self.hides = True
 
     def search(self, plan: Plan, covered: float) -> tuple[I32, F32]:
         """Documents that meet enough of a plan, and their scores; those that are hidden are not among them."""
@@ -79,7 +84,7 @@ class _Part:
         self.calls += 1
         n = postings.search(
             asked.concepts, asked.low, asked.high, asked.weights, asked.units, plan.required, segment.docs,
-            self.impact, self.scores, self.met, self.seen, self.last, self.best, self.hits, self.calls, covered,
+            self.impact, self.scores, self.met, self.seen, self.last, self.best, self.hits, self.calls, covered, asked.soft,
         )  # fmt: skip
         docs = self.hits[:n].copy()
         if plan.exact is not None:
@@ -87,7 +92,7 @@ class _Part:
             met = (self.seen[titled] == self.calls) & (self.met[titled] >= plan.required)
             self.scores[titled[self.seen[titled] != self.calls]] = 0.0
             docs = np.concatenate([docs, titled[~met]])
-        if self.hidden.any():
+        if self.hides:
             docs = docs[~self.hidden[docs]]
         return docs, self.scores[docs] + self.prior[docs]
 
@@ -297,10 +302,11 @@ class LexicalIndex:
         with self._lock:
             for row, item in zip(rows, items, strict=True):
                 for part in self._parts[1:]:
-                    part.hidden[part.facts.rows == int(row)] = True
+                    for doc in np.flatnonzero(part.facts.rows == int(row)).tolist():
+                        part.hide(doc)
                 place = int(self._docs(np.array([row]))[0])
                 if place >= 0:
-                    self._parts[0].hidden[place] = True
+                    self._parts[0].hide(place)
                 self._fresh.pop(int(row), None)
                 if item.available:
                     self._fresh[int(row)] = item

@@ -45,6 +45,7 @@ class Asked:
     high: I64
     weights: F32
     units: I32
+    soft: int  # from this concept on they only move what is a hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Plan:
         concepts[len(bounds) :] = np.arange(n + 1, n + more + 1)
         counted = np.zeros(len(units) + more, np.int32)
         counted[: len(units)] = units
-        return Asked(concepts, ends[0], ends[1], weighed, counted)
+        return Asked(concepts, ends[0], ends[1], weighed, counted, len(units))
 
     @classmethod
     def of_query(
