@@ -13,6 +13,7 @@ import pytest
 from honeyguide.contracts import Interactions
 from honeyguide.errors import ConfigError
 from honeyguide.features.online import History
+from honeyguide.flows import answer
 from honeyguide.flows.build import build
 from honeyguide.flows.keeping.forget import forget
 from honeyguide.flows.long_term import early_outcomes, late_outcome, long_term_heads
@@ -21,7 +22,8 @@ from honeyguide.flows.showed import in_vain
 from honeyguide.flows.utility_front import tune_utility
 from honeyguide.flows.wiring import open_desk
 from honeyguide.ranking.rows import Rows
-from honeyguide.schema.wire import RecommendRequest
+from honeyguide.schema.wire import EventIn, EventsRequest, RecommendRequest, ResetRequest
+from honeyguide.serving.deadline import Deadline
 from honeyguide.slate.long_term import LongTermConfig, fit_index
 
 DAY_US = 86_400_000_000
@@ -265,3 +267,60 @@ def test_only_showings_after_the_last_reaction_are_in_vain() -> None:
     rows, at = np.array([7, 5, 5, 9, 9, 7], np.int32), np.array([400, 350, 80, 60, 20, 200], np.int64)
     items, times = in_vain(rows, at, 50, past)
     assert dict(zip(items.tolist(), times.tolist(), strict=True)) == {5: 1, 7: 1, 9: 1}
+
+
+def test_who_begins_anew_is_capped_by_nothing_shown_before(guarded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "anew"
+    shutil.copytree(guarded, folder)
+    asked = RecommendRequest(user_id="p3", k=8, log=False)
+    desk = open_desk(str(folder), watch=False)
+    try:
+        for number in range(4):
+            desk.recommend(RecommendRequest(user_id="p3", k=8))
+            deadline = time.monotonic() + 30
+            while desk._live.showed.showings._newest.get("p3", -1) < 8 * (number + 1) - 1:
+                desk._live.catch_up()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert desk.recommend(asked).dropped["frequency_cap"] >= 8
+        desk.reset(ResetRequest("p3")).result(10)
+        assert "frequency_cap" not in desk.recommend(asked).dropped
+    finally:
+        desk.close()
+    again = open_desk(str(folder), watch=False)  # the logs are read anew: showings and resets in two of them
+    try:
+        assert "frequency_cap" not in again.recommend(asked).dropped
+    finally:
+        again.close()
+    build(folder)
+    after = open_desk(str(folder), watch=False)  # now both are in tables
+    try:
+        assert "frequency_cap" not in after.recommend(asked).dropped
+    finally:
+        after.close()
+
+
+def test_less_like_this_counts_with_a_formula_and_what_it_holds_against_an_item_stays(
+    guarded: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "less"
+    shutil.copytree(guarded, folder)
+    desk = open_desk(str(folder), watch=False)
+    try:
+        live = desk._live
+        surface = live.surfaces["home"]
+        asked = RecommendRequest(user_id="p4", k=60, log=False, request_id="same")
+        before = [item.item_id for item in desk.recommend(asked).items]
+        desk.record(EventsRequest([EventIn("p4", before[0], "less_like_this")])).result(10)
+        after = [item.item_id for item in desk.recommend(asked).items]
+        assert before[0] not in after[:10]
+        ask = answer.resolve(live, surface, asked)
+        pool = answer.retrieve(live, surface, ask)
+        scores = answer.rank(live, surface, ask, pool, Deadline(60_000))
+        assert surface.composers.of(ask.kind).added.against(pool.items[0], scores, ask.now_us) == {"dislike"}
+        _, lowered = answer.wanted(live, surface, ask, pool, scores)
+        names = list(live.pipeline.heads)
+        assert np.array_equal(lowered[:, names.index("dislike")], scores[:, names.index("dislike")], equal_nan=True)
+        assert (lowered[:, names.index("like")] < scores[:, names.index("like")]).any()
+    finally:
+        desk.close()

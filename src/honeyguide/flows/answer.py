@@ -261,7 +261,9 @@ def wanted(live: Live, surface: Surface, ask: Ask, pool: Pool, scores: F64 | Non
     if not len(ask.less):
         return pool, scores
     fall = live.config.rights.strength * likeness(live.catalog, live.vectors, pool.items[0], ask.less)
-    return lowered(pool, scores, live.pipeline.heads, surface.slate.utility, fall)
+    added = surface.composers.of(ask.kind).added
+    against = frozenset[str]() if scores is None else added.against(pool.items[0], scores, ask.now_us)
+    return lowered(pool, scores, live.pipeline.heads, surface.slate.utility, fall, against)
 
 
 def compose(surface: Surface, ask: Ask, pool: Pool, scores: F64 | None, lift: F64 | None = None) -> SlateResult:

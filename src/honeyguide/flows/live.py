@@ -204,7 +204,7 @@ class Live:
         self._use_catalog(catalog)
         days = max(days_of(surface.slate) for surface in self.surfaces.values())
         if days:
-            self.showed = Showed(layout, days, self.now_us(), catalog.items)
+            self.showed = Showed(layout, days, self.now_us(), catalog.items, self.wishes.said.resets)
         with layout.compacting(shared=True):
             self._take_tables()
             self.catch_up()
@@ -287,6 +287,8 @@ class Live:
 
     def _begin_anew(self, user_id: str, at_us: int) -> None:
         number = self.wishes.begin_anew(user_id, at_us)
+        if self.showed is not None:
+            self.showed.begin_anew(user_id, at_us)
         if number < 0:
             return
         old = self.users.rename(user_id, former(user_id, number))

@@ -166,12 +166,18 @@ def likeness(catalog: CatalogView, vectors: F32, items: I32, to: I32) -> F64:
 
 
 def lowered(
-    pool: Pool, scores: F64 | None, heads: Mapping[str, bool], utility: UtilityConfig, fall: F64
+    pool: Pool,
+    scores: F64 | None,
+    heads: Mapping[str, bool],
+    utility: UtilityConfig,
+    fall: F64,
+    against: frozenset[str] = frozenset(),
 ) -> tuple[Pool, F64 | None]:
     """The same candidates, those a person wants less of scored lower: by `fall` (n,), 0 = as it was, 1 = as the worst.
 
     A probability of something wanted is multiplied by 1 - fall and stays one; what only ranks, and the blend, loses
-    that share of the distance between the request's best and worst. What the utility holds against an item stays.
+    that share of the distance between the request's best and worst. What the utility holds against an item stays, be it
+    by a weight below 0 or (`against`) in its formula.
     """
     blend = pool.blend.copy()
     blend[0] -= (fall * _span(pool.blend[0])).astype(np.float32)
@@ -181,7 +187,7 @@ def lowered(
     out = scores.copy()
     for column, (name, calibrated) in enumerate(heads.items()):
         weight = utility.weights.get(name, 0.0) if calibrated else utility.rank_weights.get(name, 0.0)
-        if weight < 0.0:
+        if weight < 0.0 or name in against:
             continue
         if calibrated:
             out[:, column] *= 1.0 - fall

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +41,12 @@ class Showed:
     items: the catalog's ids; whoever has a newer catalog sets it. Without `follow` the tables alone are known.
     """
 
-    def __init__(self, layout: Layout, days: float, now_us: int, items: Vocabulary) -> None:
+    def __init__(
+        self, layout: Layout, days: float, now_us: int, items: Vocabulary, resets: Mapping[str, Sequence[int]]
+    ) -> None:
+        """resets: person -> when they began anew; what was shown before counts no more."""
         self.showings, self.items = Showings(), items
+        self._anew = {user_id: max(ats) for user_id, ats in resets.items() if len(ats)}
         self._layout, self._days = layout, days
         self._log: EventLog | None = None
         self._applied = 0
@@ -81,7 +85,7 @@ class Showed:
         days = days_of(slate)
         if not days or user_id is None:
             return Moment(now_us, items, weights)
-        rows, at = self.showings.of(user_id, now_us - int(days * _DAY_US))
+        rows, at = self.showings.of(user_id, max(now_us - int(days * _DAY_US), self._anew.get(user_id, -1) + 1))
         cap, fatigue = slate.rules.frequency_cap, slate.utility.fatigue
         too_often = shown = times = np.zeros(0, np.int32)
         if cap is not None:
@@ -90,6 +94,10 @@ class Showed:
         if fatigue.keep < 1.0:
             shown, times = in_vain(rows, at, now_us - int(fatigue.days * _DAY_US), past)
         return Moment(now_us, items, weights, too_often, shown, times)
+
+    def begin_anew(self, user_id: str, at_us: int) -> None:
+        """What a person was shown up to a moment tires them no more, and is capped no more."""
+        self._anew[user_id] = max(at_us, self._anew.get(user_id, at_us))
 
     def erase(self, user_id: str) -> int:
         """Forget a person; returns how many showings went."""

@@ -64,7 +64,7 @@ def make(live: Live, request: RecommendRequest) -> Made:
     pool = answer.retrieve(live, surface, ask)
     deadline.note("retrieve")
     scores: F64 | None = answer.rank(live, surface, ask, pool, deadline)
-    slate = answer.compose(surface, ask, *answer.wanted(live, surface, ask, pool, scores))
+    slate, _ = answer.ruled_by(live, surface, ask, *answer.wanted(live, surface, ask, pool, scores))
     deadline.note("slate")
     return Made(surface, ask, pool, scores, slate, deadline.stage_us)
 

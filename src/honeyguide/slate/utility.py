@@ -180,6 +180,19 @@ class Added:
             first = first + other
         return first
 
+    def against(self, rows: I32, scores: F64, now_us: int) -> frozenset[str]:
+        """Heads that the formula holds against an item: were they lower, it would be higher over these candidates."""
+        if self._formula is None:
+            return frozenset()
+        now = self.parts(rows, scores, now_us)["formula"]
+        found = set()
+        for name in self._formula.heads:
+            less = scores.copy()
+            less[:, self._at[name]] *= 0.9
+            if np.nansum(self.parts(rows, less, now_us)["formula"] - now) > 0.0:
+                found.add(name)
+        return frozenset(found)
+
     def parts(self, rows: I32, scores: F64, now_us: int) -> dict[str, F64]:
         """By name (`formula`, or the guardrail's), what each adds: (n,)."""
         found: dict[str, F64] = {}
