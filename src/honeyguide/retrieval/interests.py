@@ -37,7 +37,8 @@ class Interests(Personal):
     """Themes of a history by nearest centres in a spectral space (after Pal et al. 2020, PinnerSage).
 
     Vectors are the right singular vectors of the normalised people x items matrix, scaled by their values, without what
-    all items share, to unit length. A theme weighs what its items weigh, newer ones more. Lists are merged like seats by d'Hondt, `share ** share_power / rank`: every theme has its places near the top, whatever the others score.
+    all items share, to unit length. A theme weighs what its items weigh, newer ones more. Lists are merged
+    like seats by d'Hondt, `share ** share_power / rank`: every theme has its places, whatever the others score.
     Price: items x d x 4 bytes; a question reads them once per theme. Sensible to some hundred thousand items.
     """
 

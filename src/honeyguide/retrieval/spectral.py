@@ -46,7 +46,7 @@ class Spectral(Personal):
     """Graph filters of collaborative filtering (Shen et al. 2021, GF-CF; Choi et al. 2023, BSPM for the sharpening).
 
     With `R~ = D_u^-a/2 R D_i^-b` (a = user_power, b = item_power): the linear filter `R~' R~`, its rows cut to the best
-    `width`, raised to `amplify` and made to sum to 1; the low pass `D_i^-b V f V' D_i^b` over the first d right singular
+    `width`, raised to `amplify`, made to sum to 1; the low pass `D_i^-b V f V' D_i^b` over the first d right singular
     vectors of R~, with `f = 1 - sharpen (s / s_1)^2`: one step of the blurred signal against its own blur, which costs
     nothing in this basis. `als` adds factors as further columns of the same product. Each part is scaled to a root mean
     square of 1.
