@@ -85,8 +85,13 @@ TUNABLE: dict[str, Tunable] = {
     ),
     "attributes": Tunable(
         "honeyguide.retrieval.attributes:Attributes",
-        ({**_STEPS, "prior": 0.0}, {**_STEPS, "prior": 0.3, "width": 500}),
-        {"prior": Range(0.0, 1.0), "idf_power": Range(0.3, 2.0), "length_power": Range(0.0, 0.5), **_HISTORY},
+        (
+            {"history": {"newest": 20, "step_power": 0.0, "step_decay": 0.6, "use_weights": False},
+             "trend": {"window_days": 0.0}, "prior": 0.3, "idf_power": 2.0, "length_power": 0.25, "width": 1000},
+            {**_STEPS, "prior": 0.3, "width": 500},
+        ),
+        {"prior": Range(0.0, 1.0), "idf_power": Range(0.3, 4.0), "length_power": Range(0.0, 0.5),
+         "history.step_decay": Range(0.4, 1.0)},
     ),
     "popular": Tunable("honeyguide.retrieval.popular:Popular", ({},), {}, share=0.1),
 }  # fmt: skip

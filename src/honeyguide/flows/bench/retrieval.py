@@ -143,7 +143,7 @@ def _weights(data: Folder, sources: list[Source]) -> BlendConfig:
     asked, train = data.ask((0,), 1, most=MOST, seed=SEED), data.events(0)
     for source in sources:
         source.fit(train, data.catalog, seed=SEED)
-    return tune(sources, asked.queries, asked.relevant, config=BlendConfig(per_source=100), most=MOST, seed=SEED).config
+    return tune(sources, asked.queries, asked.relevant, config=BlendConfig(), most=MOST, seed=SEED).config
 
 
 def _only(config: BlendConfig, names: list[str]) -> BlendConfig:
