@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from honeyguide.intake.actions import WEIGHTS, impressions_among, meaning
+from honeyguide.retrieval.deep.config import installed
 from honeyguide.schema import columns as c
 
 if TYPE_CHECKING:
@@ -62,11 +63,24 @@ def config_text(name: str, events: pa.Table, people: pa.Table | None, now_us: in
         had=json.dumps(had),
         segments=json.dumps(list(segments)),
         heads="\n".join(_head_text(head) for head in heads),
-        sources="\n".join(f"[[sources]]\nuse = {json.dumps(use)}{extra}" for use, extra in SOURCES),
+        sources="\n".join(f"[[sources]]\nuse = {json.dumps(use)}{extra}" for use, extra in _sources(events)),
         home=_utility("home", rank, probability, blend=1.0),
         item=_utility("item", {}, {}, blend=1.0),
         board=_utility("board", {}, {}, blend=1.0),
     ), notes
+
+
+DEEP_EVENTS = 50_000
+"""From so many events on a trained source has something to learn from."""
+DEEP_SOURCES = (
+    ("honeyguide.retrieval.deep.sequence:Sequence", "\nconfig = { budget_cpu_s = 20.0 }"),
+    ("honeyguide.retrieval.deep.towers:Towers", "\nconfig = { budget_cpu_s = 12.0 }"),
+)
+"""Where the extra `deep` is installed; the budgets are meant for a first look, and a longer training pays."""
+
+
+def _sources(events: pa.Table) -> tuple[tuple[str, str], ...]:
+    return SOURCES + (DEEP_SOURCES if installed() and events.num_rows >= DEEP_EVENTS else ())
 
 
 KEEPING = frozenset({"save", "saved", "saves", "bookmark", "bookmarked"})
@@ -204,7 +218,7 @@ by = {segments}
 # Heads predict outcomes. kind "probability": calibrated, may be summed. kind "rank": orders candidates and no more.
 {heads}
 # Retrieval sources: `package.module:Class`, with the class's own config. The build weighs them on validation and
-# switches off what does not pay.
+# switches off what does not pay; `honeyguide explain` says what each is worth. docs/retrieval.md has more of them.
 {sources}
 
 [surfaces.home]

@@ -86,5 +86,4 @@ class Interests(Personal):
 
 def _unit(vectors: F32) -> F32:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: F32 = vectors / np.where(length > 1e-12, length, 1.0)
-    return unit
+    return (vectors / np.where(length > 1e-12, length, 1.0)).astype(np.float32)
