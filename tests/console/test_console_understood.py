@@ -27,7 +27,8 @@ def test_a_correction_offers_the_words_as_typed() -> None:
 
 def test_what_was_understood_is_shown() -> None:
     read = Understood(
-        language="de", intent="category", did_you_mean=["other words"], dropped=["xqz"], synonyms={"tv": ["television"]},
+        language="de", intent="category", did_you_mean=["other words"], dropped=["xqz"],
+        synonyms={"tv": ["television"]},
         attributes=[UnderstoodAttribute("price", "up to 50", "under 50 €", applied=True, note="USD at 0.9 EUR")],
     )  # fmt: skip
     html = page(read)
