@@ -353,6 +353,17 @@ def test_searches_by_hand() -> None:
     assert (day["searches"], day["queries"], day["people"], day["zero"]) == (7, 4, 3, 1)
     assert (day["clicked"], day["reformulated"], day["abandoned"], day["unknown"]) == (1, 1, 2, 2)
     assert day["abandon_rate"] == pytest.approx(2 / 5)
+    (week,) = see("search_weeks", log)
+    assert (week["searches"], week["queries"], week["searches_before"]) == (7, 4, None)
+    later = tables(
+        shown=[shown("p", at(0), "a", query="x"), shown("p", at(8), query="y"), shown("p", at(30), "a", query="y")]
+    )
+    weeks = {row["search_week"].isoformat(): row for row in see("search_weeks", later)}
+    assert [weeks[day]["searches_before"] for day in sorted(weeks)] == [None, 1, None]  # a week is missing in between
+    assert [weeks[day]["zero_rate_before"] for day in sorted(weeks)] == [None, 0.0, None]
+    assert all(row["first_position"] >= 1 for row in see("search_positions", log))
+    assert sum(row["searches"] for row in see("search_positions", log)) == day["clicked"]
+    assert sum(row["searches"] for row in see("search_rewrites", log)) == day["reformulated"]
     hat = next(row for row in see("search_queries", log) if row["words"] == "hat")
     assert (hat["searches"], hat["clicked"], hat["click_rate"]) == (3, 1, pytest.approx(1 / 3))
 

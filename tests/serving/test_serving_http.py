@@ -433,6 +433,8 @@ def test_the_document_describes_every_route_and_its_examples_hold(call: Client) 
         "/v1/recommend", "/v1/search", "/v1/suggest", "/v1/events", "/v1/items/{item_id}", "/v1/pipeline",
         "/v1/evaluation", "/v1/reports", "/v1/reports/{name}", "/v1/quality", "/", "/healthz", "/readyz", "/metrics",
         "/v1/reset", "/v1/trace", "/v1/why", "/v1/models", "/v1/parameters",
+        "/v1/rerank", "/v1/merchandising", "/v1/merchandising/{rule_id}", "/v1/judgments", "/v1/judgments/next",
+        "/v1/search-traffic",
     }  # fmt: skip
     assert set(document["paths"]["/v1/items/{item_id}"]) == {"get", "put"}
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

@@ -11,7 +11,10 @@ from honeyguide.schema.wire import (
     EventsAnswer,
     EventsRequest,
     Item,
+    JudgeRequest,
     RecommendRequest,
+    RerankAnswer,
+    RerankRequest,
     ResetAnswer,
     ResetRequest,
     SearchAnswer,
@@ -19,6 +22,7 @@ from honeyguide.schema.wire import (
     SuggestAnswer,
 )
 from honeyguide.serving.bodies import ItemBody
+from honeyguide.serving.openapi_room import search_room
 from honeyguide.serving.refusals import ErrorAnswer
 
 __all__ = ["document"]
@@ -84,6 +88,21 @@ _EXAMPLES: dict[type, dict[str, Any]] = {
         ]
     },
     EventsAnswer: {"accepted": 1, "duplicates": 0, "refused": []},
+    RerankRequest: {
+        "query": "space opera",
+        "user_id": "42",
+        "response": {"hits": {"hits": [{"_id": "2571", "_score": 7.1}, {"_id": "541", "_score": 6.9}]}},
+    },
+    RerankAnswer: {
+        **{name: value for name, value in _ANSWERED.items() if name in ("request_id", "policy_version", "build_id")},
+        "surface": "search",
+        "engine": "elasticsearch",
+        "response": {"hits": {"hits": [{"_id": "541", "_score": 6.9}, {"_id": "2571", "_score": 7.1}]}},
+        "items": [
+            {"item_id": "541", "position": 1, "was": 2, "reason": "Words in the title; places: engine 2, search 1"}
+        ],
+    },
+    JudgeRequest: {"query": "space opera", "rater": "anna", "judgments": [{"item_id": "2571", "grade": 3}]},
     ResetRequest: {"user_id": "42"},
     ResetAnswer: {"user_id": "42", "at": "2026-05-01T12:00:00.000+00:00"},
     Item: _ITEM,
@@ -216,6 +235,14 @@ _REPORT = {
     "failed": 0,
 }
 _PREFIX = {"name": "prefix", "in": "query", "required": True, "schema": {"type": "string"}, "example": "mat"}
+_PERSON = {
+    "name": "user_id",
+    "in": "query",
+    "required": False,
+    "description": "The person who types; what their history is about moves up.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    "example": "42",
+}
 _K = {
     "name": "k",
     "in": "query",
@@ -251,7 +278,7 @@ def _paths() -> dict[str, Any]:
                 "suggest",
                 "Completions of what is being typed.",
                 _found(_ref(SuggestAnswer)),
-                parameters=(_PREFIX, _K),
+                parameters=(_PREFIX, _K, _PERSON),
                 refusals=(400, 422),
             )
         },
@@ -329,6 +356,16 @@ def _paths() -> dict[str, Any]:
                 _found({"schema": anything, "example": {"surfaces": {"home": {"text": ["What ..."]}}}}),
             )
         },
+        "/v1/rerank": {
+            "post": _operation(
+                "rerank",
+                "Another engine's hits in the order that this workspace would show them in.",
+                _found(_ref(RerankAnswer)),
+                body=RerankRequest,
+                description="Elasticsearch, OpenSearch, Solr or a plain list; unknown hits keep their places.",
+            )
+        },
+        **search_room(_operation, _found, _NAME, anything),
         "/v1/pipeline": {
             "get": _operation(
                 "pipeline",

@@ -129,6 +129,16 @@ ABANDON_RATE = Column(
     "abandon_rate", "float64", "`abandoned` / (`searches` - `unknown`).", unit="share", nullable=True
 )  # fmt: skip
 
+SEARCH_WEEK = Column("search_week", "date", "The Monday of the week.")
+SEARCHES_BEFORE = Column(
+    "searches_before", "int64", "Answered searches of the week before.", unit="requests", nullable=True
+)
+ZERO_BEFORE = Column("zero_rate_before", "float64", "`zero_rate` of the week before.", unit="share", nullable=True)
+CLICK_BEFORE = Column("click_rate_before", "float64", "`click_rate` of the week before.", unit="share", nullable=True)
+ABANDON_BEFORE = Column(
+    "abandon_rate_before", "float64", "`abandon_rate` of the week before.", unit="share", nullable=True
+)
+
 # Volumes and delays
 WITHIN_MINUTE = Column("within_minute", "int64", "Known at most a minute after they happened.", unit="events")
 WITHIN_HOUR = Column("within_hour", "int64", "Known at most an hour after.", unit="events")

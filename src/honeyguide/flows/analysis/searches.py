@@ -8,7 +8,7 @@ import ibis
 
 from honeyguide.flows.analysis import columns as v
 from honeyguide.flows.analysis.people import end_of_log
-from honeyguide.flows.analysis.view import Scope, View, microseconds, share, whole
+from honeyguide.flows.analysis.view import Scope, View, microseconds, monday, share, whole
 from honeyguide.schema import columns as c
 from honeyguide.schema.tables import IMPRESSIONS
 
@@ -95,6 +95,36 @@ def _search_traffic(scope: Scope) -> ir.Table:
     return _counted(searches, v.DAY, **{v.QUERIES: searches[v.WORDS].nunique()})
 
 
+def _search_weeks(scope: Scope) -> ir.Table:
+    searches = scope["searches"]
+    searches = searches.mutate(**{v.SEARCH_WEEK: monday(searches[v.DAY])})
+    weeks = _counted(searches, v.SEARCH_WEEK, **{v.QUERIES: searches[v.WORDS].nunique()})
+    # The week before is joined by its date, not by its place: a week without a search breaks the line.
+    told: dict[str, Any] = {
+        v.SEARCHES_BEFORE: weeks[v.SEARCHES], v.ZERO_BEFORE: weeks[v.ZERO_RATE], v.CLICK_BEFORE: weeks[v.CLICK_RATE],
+        v.ABANDON_BEFORE: weeks[v.ABANDON_RATE],
+    }  # fmt: skip
+    next_week = weeks[v.SEARCH_WEEK].cast("timestamp('UTC', 6)") + ibis.interval(days=7)
+    before = weeks.select(**{_NEXT: next_week.date(), **told})
+    return weeks.left_join(before, weeks[v.SEARCH_WEEK] == before[_NEXT])
+
+
+def _search_positions(scope: Scope) -> ir.Table:
+    searches = scope["searches"]
+    clicked = searches.filter(searches[v.FIRST_POSITION].notnull())
+    return clicked.group_by(v.FIRST_POSITION).aggregate(
+        **{v.SEARCHES: clicked.count(), v.PEOPLE_N: clicked[c.USER_ID].nunique()}
+    )
+
+
+def _search_rewrites(scope: Scope) -> ir.Table:
+    searches = scope["searches"]
+    anew = searches.filter((searches[v.SEARCH_OUTCOME] == "reformulated") & searches[v.NEXT_QUERY].notnull())
+    return anew.group_by(v.WORDS, v.NEXT_QUERY).aggregate(
+        **{v.SEARCHES: anew.count(), v.PEOPLE_N: anew[c.USER_ID].nunique()}
+    )
+
+
 def _search_queries(scope: Scope) -> ir.Table:
     searches = scope["searches"]
     return _counted(searches, v.WORDS, **{v.FIRST_POSITION: searches[v.FIRST_POSITION].min()})
@@ -129,5 +159,28 @@ VIEWS = (
         (v.WORDS,),
         (v.WORDS, *_COUNTS, v.FIRST_POSITION),
         _search_queries,
+    ),
+    View(
+        "search_weeks",
+        "Searches per week from Monday on, with the rates of the week before where there is one.",
+        (v.SEARCH_WEEK,),
+        (
+            v.SEARCH_WEEK, v.QUERIES, *_COUNTS, v.SEARCHES_BEFORE, v.ZERO_BEFORE, v.CLICK_BEFORE, v.ABANDON_BEFORE,
+        ),
+        _search_weeks,
+    ),
+    View(
+        "search_positions",
+        "In which slot the first click of a search was, over the whole log.",
+        (v.FIRST_POSITION,),
+        (v.FIRST_POSITION, v.SEARCHES, v.PEOPLE_N),
+        _search_positions,
+    ),
+    View(
+        "search_rewrites",
+        "Which query people asked after which, within five minutes and without a click.",
+        (v.WORDS, v.NEXT_QUERY),
+        (v.WORDS, v.NEXT_QUERY, v.SEARCHES, v.PEOPLE_N),
+        _search_rewrites,
     ),
 )  # fmt: skip
