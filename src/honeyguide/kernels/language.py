@@ -28,7 +28,9 @@ def _is_letter(sign: int) -> Any:
         return 97 <= sign <= 122
     if sign < 0xC0:
         return sign == 0xAA or sign == 0xB5 or sign == 0xBA
-    return sign != 0xD7 and sign != 0xF7 and not (0x2000 <= sign <= 0x2BFF) and not (0x3000 <= sign <= 0x303F)
+    if sign == 0xD7 or sign == 0xF7 or 0xD800 <= sign <= 0xF8FF or 0xFE00 <= sign <= 0xFE0F:
+        return False
+    return not (0x2000 <= sign <= 0x2BFF or 0x3000 <= sign <= 0x303F or 0x1F000 <= sign <= 0x1FFFF)
 
 
 @njit(cache=True)

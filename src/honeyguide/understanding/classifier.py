@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -160,7 +161,7 @@ class TextClassifier:
         try:
             told = msgspec.json.decode((folder / _NAMES).read_bytes())
             arrays = np.load(folder / _ARRAYS)
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, BadZipFile, msgspec.DecodeError) as error:
             raise BuildError(
                 expected="a classifier of queries", got=str(error), do="Run `honeyguide build`."
             ) from error
