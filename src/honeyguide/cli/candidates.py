@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,13 @@ from honeyguide.cli.common import Dir, Json, examples
 __all__ = ["app"]
 
 app = typer.Typer()
+
+
+class Of(StrEnum):
+    """Whose vectors."""
+
+    people = "people"
+    items = "items"
 
 
 @app.command(
@@ -42,6 +50,33 @@ def candidates(
             f"{report['rows']:,} candidates of {report['people']:,} people from {report['source']} in {report['path']}"
             + (f"; {report['empty']:,} people have none" if report["empty"] else "")
         )
+
+
+@app.command(
+    name="source-vectors",
+    epilog=examples(
+        "honeyguide source-vectors shop --out people.parquet --segments 20",
+        "honeyguide source-vectors shop --out items.parquet --of items --source towers",
+    ),
+)
+def source_vectors(
+    folder: Dir,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    source: Annotated[str, typer.Option(help="A source with vectors.")] = "sequence",
+    of: Annotated[Of, typer.Option(help="Whose vectors.")] = Of.people,
+    segments: Annotated[int, typer.Option(min=0, help="Part them into so many groups; 0: none.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The vectors that a source has learnt of people or items, in a file: for rankers, search and segments."""
+    from honeyguide.flows import render
+    from honeyguide.flows.source_vectors import source_vectors as run
+
+    with render.progress(quiet=as_json) as progress:
+        report = run(folder, out, source=source, of=of.value, segments=segments, progress=progress)
+    if as_json:
+        render.emit_json(report)
+    else:
+        render.out.print(f"{report['rows']:,} vectors of {report['d']} numbers from {source} in {report['path']}")
 
 
 @app.command(

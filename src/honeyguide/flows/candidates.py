@@ -16,7 +16,7 @@ from honeyguide.flows.layout import Layout
 from honeyguide.flows.live import Live
 from honeyguide.schema import columns as c
 
-__all__ = ["candidates"]
+__all__ = ["BLOCK", "candidates", "questions"]
 
 BLOCK = 8_192
 """People at a time: memory is theirs, however many there are."""
@@ -59,7 +59,7 @@ def candidates(
                 if progress is not None:
                     progress("people", start, people)
                 stop = min(start + BLOCK, people)
-                found = asked.retrieve(_queries(live, start, stop, surface.history, now, barred), k)
+                found = asked.retrieve(questions(live, start, stop, surface.history, now, barred), k)
                 real = found.items >= 0
                 person, slot = np.nonzero(real)
                 empty += int((~real.any(axis=1)).sum())
@@ -78,7 +78,8 @@ def candidates(
     return {"path": str(out), "people": people, "rows": rows, "empty": empty, "source": source or "blend"}
 
 
-def _queries(live: Live, start: int, stop: int, limit: int, now: int, barred: I32) -> Queries:
+def questions(live: Live, start: int, stop: int, limit: int, now: int, barred: I32) -> Queries:
+    """What people ask now, from row `start` to `stop`: their newest `limit` events, without what they have had."""
     pasts = [live.online.history(user, SEEN_LIMIT, now) for user in range(start, stop)]
     newest = [slice(max(len(past.items) - limit, 0), None) for past in pasts]
     history = Ragged.of([past.items[part] for past, part in zip(pasts, newest, strict=True)])

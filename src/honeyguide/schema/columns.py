@@ -146,6 +146,7 @@ SAMPLING_RATE = Column(
     unit="probability",
 )
 SEGMENT = Column("segment", "string", "A group of people or items.")
+VECTOR = Column("vector", "list<float64>", "What a source has learnt of a person or an item.")
 LABELLER = Column("labeller", "string", "Who or what gave the label.")
 
 # Candidates, scores, slates

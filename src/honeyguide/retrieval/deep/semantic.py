@@ -9,7 +9,7 @@ import numpy as np
 from honeyguide.contracts import F32, I32, I64, BoolArray
 from honeyguide.retrieval.deep.encode import unit
 
-__all__ = ["Trie", "joined", "semantic_ids"]
+__all__ = ["Trie", "clusters", "joined", "semantic_ids"]
 
 _ROUNDS = 15
 _BLOCK = 8_192
@@ -68,6 +68,11 @@ def semantic_ids(vectors: F32, use: BoolArray, seen: BoolArray, levels: int, cod
     tie[order] = np.arange(len(order)) - start
     out[rows, :levels], out[rows, levels] = found, tie
     return out
+
+
+def clusters(vectors: F32, k: int, seed: int) -> I64:
+    """The nearest of k centres (k-means) to each row."""
+    return _nearest(vectors, _centres(vectors, k, np.random.default_rng(seed)))
 
 
 def _among(points: F32, centres: F32, mine: I64, theirs: I64, codes: I64) -> I64:
