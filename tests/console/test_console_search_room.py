@@ -8,6 +8,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from honeyguide.console.render import render
+
 pytestmark = pytest.mark.heavy
 EVIL = "<script>window.hacked=1</script>"
 
@@ -72,3 +74,18 @@ def test_pages_say_when_the_api_is_down(page: Page, lonely_console_url: str) -> 
     for path in ("/traffic", "/merchandising", "/judge?rater=anna"):
         page.goto(f"{lonely_console_url}{path}")
         expect(page.get_by_text("The API does not answer")).to_be_visible()
+
+
+def test_a_surface_shows_its_formula_guardrails_and_diversity() -> None:
+    surface = {
+        "candidates": 300, "formula": "0.2 * like - 0.5 * dislike <b>", "fatigue": {"keep": 0.8, "days": 30},
+        "guardrails_say": ["home: at least 8 % of exposure to new sellers costs 0.3 %"], "diversity": 0.05,
+        "diversity_says": "calibrated to the history", "diversity_kind": "calibrated",
+    }  # fmt: skip
+    page = render(
+        "flow.html", surfaces=["home"], chosen="home", surface=surface, sources=[], heads=[], utility={}, rules=[]
+    )
+    assert "0.2 * like - 0.5 * dislike &lt;b&gt;" in page
+    assert "at least 8 % of exposure" in page
+    assert "calibrated to the history" in page
+    assert "keeps 80%" in page
