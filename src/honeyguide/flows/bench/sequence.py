@@ -59,7 +59,8 @@ def run(data: Path | None) -> tuple[Rows, list[str]]:
     """All cases that the extras and the data allow."""
     if not installed():
         return [], ["sequence: needs the extra `deep` (`pip install 'honeyguide[deep]'`)"]
-    missing, rows = [], []
+    missing: list[str] = []
+    rows: Rows = []
     asked = _ml_1m()
     best: dict[str, float] = {}
     for name, config in _ML.items():

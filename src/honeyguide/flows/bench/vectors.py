@@ -16,7 +16,7 @@ import numpy as np
 
 from honeyguide.contracts import F32, I64, BoolArray
 from honeyguide.engines.vectors.config import VectorsConfig
-from honeyguide.engines.vectors.index import build_vectors
+from honeyguide.engines.vectors.index import Vectors, build_vectors
 from honeyguide.flows.bench.rows import row
 
 __all__ = ["run"]
@@ -50,7 +50,7 @@ def run(data: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
         started = time.process_time()
         index = build_vectors(vectors, VectorsConfig(kind=kind))  # type: ignore[arg-type]
         spent = time.process_time() - started
-        rows += _measured(kind, lambda q, a, of=index: of.search(q, _K, allowed=a).items, queries, allowed, truth)
+        rows += _measured(kind, _ours(index), queries, allowed, truth)
         rows.append(row("vectors", f"200k-128/{kind}", "build_cpu_s", "s", spent))
     for name, build in (("faiss-ivf", _faiss_ivf), ("faiss-hnsw", _faiss_hnsw), ("hnswlib", _hnswlib)):
         if find_spec("hnswlib" if name == "hnswlib" else "faiss") is None:
@@ -82,9 +82,14 @@ def _measured(kind: str, ask: Ask, queries: F32, allowed: BoolArray, truth: dict
     return rows
 
 
-def _faiss_ivf(vectors: F32) -> Ask:
-    import faiss
+def _ours(index: Vectors) -> Ask:
+    return lambda queries, allowed: index.search(queries, _K, allowed=allowed).items
 
+
+def _faiss_ivf(vectors: F32) -> Ask:
+    import faiss as library
+
+    faiss: Any = library
     faiss.omp_set_num_threads(1)
     lists = round(2 * len(vectors) ** 0.5)
     index = faiss.index_factory(vectors.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
@@ -100,8 +105,9 @@ def _faiss_ivf(vectors: F32) -> Ask:
 
 
 def _faiss_hnsw(vectors: F32) -> Ask:
-    import faiss
+    import faiss as library
 
+    faiss: Any = library
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 80
