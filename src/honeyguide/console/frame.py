@@ -20,7 +20,7 @@ NAVIGATION = (
     ("home", "/", "Home"),
     ("search", "/search", "Search"),
     ("board", "/board", "Board"),
-    ("traffic", "/traffic", "Searches"),
+    ("traffic", "/traffic", "Traffic"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("data", "/data", "Data"),
     ("reports", "/reports", "Reports"),

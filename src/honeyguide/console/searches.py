@@ -20,7 +20,7 @@ RATES = (
 
 async def traffic_page(site: Site) -> None:
     """What people search for, what comes of it, and what has changed in a week."""
-    page = await _opened(site, "traffic", "Searches", "What people ask for, and what comes of it.")
+    page = await _opened(site, "traffic", "Search traffic", "What people ask for, and what comes of it.")
     slot = _slot(page)
 
     async def load() -> None:
