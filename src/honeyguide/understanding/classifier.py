@@ -23,6 +23,7 @@ from honeyguide.kernels import text
 __all__ = ["ClassifierConfig", "TextClassifier"]
 
 _NAMES, _ARRAYS = "classes.json", "weights.npz"
+_MANY = 2_000  # texts from which the fit is made cheaper, at no loss that can be measured
 
 
 class ClassifierConfig(BaseModel):
@@ -84,7 +85,8 @@ class TextClassifier:
             (len(rows), buckets),
         )
         idf = np.log((1 + len(rows)) / (1 + np.bincount(hashed.indices, minlength=buckets))) + 1
-        seen = np.flatnonzero(np.bincount(hashed.indices, minlength=buckets))  # the weights of the others stay zero
+        # The weights of the others stay zero: of many texts a feature tells something only if it recurs.
+        seen = np.flatnonzero(np.bincount(hashed.indices, minlength=buckets) >= (1 if len(rows) < _MANY else 3))
         hashed = (hashed @ diags(idf))[:, seen]
         norms = np.sqrt(np.asarray(hashed.multiply(hashed).sum(1)).ravel())
         x = diags(config.words_weight / np.maximum(norms, 1e-12)) @ hashed
@@ -108,8 +110,10 @@ class TextClassifier:
             return float(value + 0.5 * config.l2 * (w * w).sum()), gradient
 
         found = minimize(
-            loss, np.zeros(width * k + k), jac=True, method="L-BFGS-B", options={"maxiter": config.max_iterations}
-        )
+            loss, np.zeros(width * k + k), jac=True, method="L-BFGS-B",
+            options={"maxiter": config.max_iterations, "maxcor": 10 if len(rows) < _MANY else 4,
+                     "ftol": 1e-9 if len(rows) < _MANY else 1e-5},
+        )  # fmt: skip
         learnt = found.x[: width * k].reshape(width, k).astype(np.float32)
         w = np.zeros((buckets + width - len(seen), k), np.float32)
         w[seen], w[buckets:] = learnt[: len(seen)], learnt[len(seen) :]
