@@ -65,7 +65,7 @@ TUNABLE: dict[str, Tunable] = {
     "spectral": Tunable(
         "honeyguide.retrieval.spectral:Spectral",
         (
-            {**_FLAT, "d": 512, "sharpen": 1.0, "low_weight": 0.8, "iterations": 1, "als_weight": 0.6,
+            {**_FLAT, "d": 512, "sharpen": 1.0, "low_weight": 0.8, "iterations": 1, "als_weight": 1.2,
              "item_power": 0.3, "width": 150,
              "als": {"d": 128, "unobserved": 5.0, "reg": 0.003, "epochs": 5}},
             {**_STEPS, "d": 128, "sharpen": 0.8, "low_weight": 0.5, "iterations": 1},

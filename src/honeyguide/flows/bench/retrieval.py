@@ -1,7 +1,7 @@
 """Retrieval on public data with fixed splits, or on a stranger's folder: every source, and the best of them together.
 
 Settings are tuned within `BUDGET_CPU_S` on validation questions: the folder's `valid` part, or a part cut from train
-(each person's newest events where there is an order, 10 % at random where there is none). With a `valid` part of its
+(of each person the share that test has, the newest where there is an order, else at random). With a `valid` part of its
 own, sources are fitted on train alone and asked with train + valid as history; else they are fitted on all of train.
 The test part is read once. All seen items are masked, all items are ranked, ties go to the item that stood first in
 the file, nothing is filtered by counts. Each case runs in a process of its own, so its peak memory is its own.

@@ -20,8 +20,6 @@ __all__ = ["Asked", "Folder"]
 
 SPLIT, TRAIN, VALID, TEST = "split", "train", "valid", "test"
 ORDERS = ("timestamp", "position")
-HELD_OUT = 0.1
-"""Share of the training events that is cut off to tune on, where the folder has no `valid` part."""
 MOST = 10_000
 """People that settings are judged on at most."""
 
@@ -138,16 +136,17 @@ def _coded(column: pa.ChunkedArray) -> tuple[I32, list[str]]:
 
 
 def _cut(part: npt.NDArray[np.int8], user: I32, at: I64, ordered: bool, seed: int) -> npt.NDArray[np.int8]:
-    """A validation part out of train: each person's newest if there is an order, as many as in test; else at random."""
+    """A validation part out of train, of each person the share that test has of all: the newest, or any at random.
+
+    So that people with few events count as they do in test.
+    """
     part = part.copy()
     train = np.flatnonzero(part == 0)
-    if not ordered:
-        part[train[np.random.default_rng(seed).random(len(train)) < HELD_OUT]] = 1
-        return part
-    order = train[np.lexsort((at[train], user[train]))]
+    when = at[train] if ordered else np.random.default_rng(seed).permutation(len(train))
+    order = train[np.lexsort((when, user[train]))]
     first = np.searchsorted(user[order], user[order])
     after = np.searchsorted(user[order], user[order], side="right")
-    share = float((part == 2).sum() / max((part != 1).sum(), 1))
+    share = float((part == 2).sum() / len(part))
     newest = np.maximum(np.round((after - first) * min(share, 0.5)), 1)
     part[order[(after - np.arange(len(order)) <= newest) & (after - first > 1)]] = 1
     return part
