@@ -52,6 +52,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     n_items: int
     config: dict[str, Any]
     mean_length: list[float]
+    popular: bool  # whether a popularity orders the documents
     sizes: dict[str, int]
 
 
@@ -84,7 +85,8 @@ class _Part:
         self.calls += 1
         n = postings.search(
             asked.concepts, asked.low, asked.high, asked.weights, asked.units, plan.required, segment.docs,
-            self.impact, self.scores, self.met, self.seen, self.last, self.best, self.hits, self.calls, covered, asked.soft,
+            self.impact, self.scores, self.met, self.seen, self.last, self.best, self.hits, self.calls, covered,
+            asked.soft,
         )  # fmt: skip
         docs = self.hits[:n].copy()
         if plan.exact is not None:
@@ -105,8 +107,8 @@ class LexicalIndex:
     Disk: about 1 kB an item with a description. Searching is thread-safe; `upsert` too.
     """
 
-    def __init__(self, part: _Part, names: Names, mean: F32, config: LexicalConfig) -> None:
-        self.config = config
+    def __init__(self, part: _Part, names: Names, mean: F32, config: LexicalConfig, popular: bool) -> None:
+        self.config, self._popular = config, popular
         self._parts, self._names, self._mean = [part], names, mean
         self._n_items = len(part.segment)
         self._fresh: dict[int, Item] = {}  # not yet frozen; what is not available only hides
@@ -147,7 +149,7 @@ class LexicalIndex:
         (folder / _FILES).mkdir()
         (folder / _MANIFEST).unlink(missing_ok=True)
         mean = segment.lengths.mean(axis=0) if len(segment) else np.zeros(len(FIELDS))
-        _write(folder, segment, facts, names, prior, mean.astype(np.float32), config)
+        _write(folder, segment, facts, names, prior, mean.astype(np.float32), config, popularity is not None)
         if progress is not None:
             progress("index texts", len(chosen), len(chosen))
         return cls.open(folder)
@@ -184,13 +186,16 @@ class LexicalIndex:
         except (ValueError, OSError, KeyError, TypeError, msgspec.DecodeError) as error:
             raise refuse(f"files that cannot be opened ({error})") from error
         mean = np.array(manifest.mean_length, np.float32)
-        return cls(_part(segment, facts, prior, mean, config), names, mean, config)
+        return cls(_part(segment, facts, prior, mean, config), names, mean, config, manifest.popular)
 
     def reweighed(self, config: LexicalConfig) -> LexicalIndex:
         """The same index under another configuration of weights: what tuning tries. Fresh items are left behind."""
         base = self._parts[0]
-        prior = base.prior - _rank_prior(len(base.prior), self.config) + _rank_prior(len(base.prior), config)
-        return LexicalIndex(_part(base.segment, base.facts, prior, self._mean, config), self._names, self._mean, config)
+        prior, n = base.prior, len(base.prior)
+        if self._popular:
+            prior = prior - _rank_prior(n, self.config) + _rank_prior(n, config)
+        part = _part(base.segment, base.facts, prior, self._mean, config)
+        return LexicalIndex(part, self._names, self._mean, config, self._popular)
 
     def __len__(self) -> int:
         """How many items can be found."""
@@ -339,7 +344,7 @@ class LexicalIndex:
             if doc >= 0:
                 out[at] = base.prior[doc]
             if self.config.boost and self.config.boost in item.attributes:
-                rank = _rank_prior(len(base.prior), self.config)[doc] if doc >= 0 else 0.0
+                rank = _rank_prior(len(base.prior), self.config)[doc] if doc >= 0 and self._popular else 0.0
                 out[at] = rank + _number(item.attributes[self.config.boost])
         return out
 
@@ -561,7 +566,14 @@ def _documents(
 
 
 def _write(
-    folder: Path, segment: Segment, facts: Facts, names: Names, prior: F32, mean: F32, config: LexicalConfig
+    folder: Path,
+    segment: Segment,
+    facts: Facts,
+    names: Names,
+    prior: F32,
+    mean: F32,
+    config: LexicalConfig,
+    popular: bool,
 ) -> None:
     files = folder / _FILES
     for name, values in segment.arrays().items():
@@ -583,7 +595,9 @@ def _write(
     told["ids"], told["titles"] = [_clean(one) for one in facts.ids], [_clean(one) for one in facts.titles]
     (files / _WORDS).write_bytes(msgspec.msgpack.encode(told))
     sizes = {path.name: path.stat().st_size for path in sorted(files.iterdir())}
-    manifest = _Manifest(_FORMAT, len(segment), config.model_dump(mode="json"), [float(one) for one in mean], sizes)
+    manifest = _Manifest(
+        _FORMAT, len(segment), config.model_dump(mode="json"), [float(one) for one in mean], popular, sizes
+    )
     (folder / _MANIFEST).write_bytes(msgspec.json.encode(manifest))
 
 

@@ -28,8 +28,8 @@ class FieldsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: FieldConfig = FieldConfig(weight=2.0, b=0.6)
-    people: FieldConfig = FieldConfig(weight=0.7, b=0.4)
+    title: FieldConfig = FieldConfig(weight=2.0, b=0.7)
+    people: FieldConfig = FieldConfig(weight=0.5, b=0.4)
     categories: FieldConfig = FieldConfig(weight=1.0, b=0.4)
     description: FieldConfig = FieldConfig(weight=1.0, b=0.5)
     attributes: FieldConfig = FieldConfig(weight=1.0, b=0.6)
@@ -52,9 +52,9 @@ class LexicalConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fields: FieldsConfig = FieldsConfig()
-    k1: Annotated[float, Field(ge=0, le=10)] = 1.2
+    k1: Annotated[float, Field(ge=0, le=10)] = 1.4
     joined_weight: Annotated[float, Field(ge=0)] = 0.3  # of two words of the query that stand together in an item
-    number_weight: Annotated[float, Field(ge=0, le=1)] = 0.8  # of a word's plural or singular
+    number_weight: Annotated[float, Field(ge=0, le=1)] = 0.9  # of a word's plural or singular
     split_weight: Annotated[float, Field(ge=0, le=1)] = 0.8  # "spiderman" for "Spider-Man", and back
     gram_weight: Annotated[float, Field(ge=0)] = 0.06  # of a 3-gram of the query in a title
     near_weight: Annotated[float, Field(ge=0)] = 0.6  # of a word that shares 3-grams with one that nobody knows
@@ -62,7 +62,7 @@ class LexicalConfig(BaseModel):
     grams_share: Annotated[float, Field(gt=0, le=1)] = 0.45  # so many of them, by Dice's coefficient
     grams_words: Annotated[int, Field(ge=0, le=50)] = 8  # at most so many such words
     exact_bonus: Annotated[float, Field(ge=0)] = 100.0  # added where the whole query is a title
-    popularity_weight: Annotated[float, Field(ge=0)] = 2.0  # added to the most popular item; to others by their rank
+    popularity_weight: Annotated[float, Field(ge=0)] = 4.0  # added to the most popular item; to others by their rank
     boost: str = ""  # an attribute whose number is added to the item's score
     coverage: Annotated[float, Field(gt=0, le=1)] = 0.3  # a hit has this share of the query's information (idf)
     enough_hits: Annotated[int, Field(ge=1)] = 50  # with fewer hits, two thirds as much is asked
