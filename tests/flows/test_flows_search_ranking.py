@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import honeyguide as hg
 from honeyguide.contracts import F32, CatalogView, TextIndex
 from honeyguide.engines.search.index import LexicalIndex
+from honeyguide.engines.search.lexical_config import FieldConfig, FieldsConfig, LexicalConfig
 from honeyguide.errors import DataError
 from honeyguide.flows import judging
 from honeyguide.flows.bench.search_data import folders, load
@@ -209,12 +210,13 @@ def test_clicks_become_a_lesson_without_the_place_where_they_stood(view: Catalog
 
 
 def test_weights_are_tuned_where_a_field_misleads(tmp_path: Path) -> None:
+    """What is right stands in descriptions, whose weight begins near nothing."""
     items = [Item(f"{n}", title="red one", description="blue " * (1 + n % 4) + "word " * (n % 7)) for n in range(20)]
-    items += [
-        Item(f"{20 + n}", title="blue one", description="red " * (1 + n % 4) + "word " * (n % 5)) for n in range(20)
-    ]
-    view = catalog_view(items_table(items, 0))
-    index = LexicalIndex.build(tmp_path, view)
+    items += [Item(f"{20 + n}", title="blue one", description="red " * (1 + n % 4)) for n in range(20)]
+    misled = LexicalConfig(
+        fields=FieldsConfig(title=FieldConfig(weight=1.5), description=FieldConfig(weight=0.3)), gram_weight=0
+    )
+    index = LexicalIndex.build(tmp_path, catalog_view(items_table(items, 0)), config=misled)
     rows = [np.arange(20, 40, dtype=np.int32), np.arange(20, dtype=np.int32)]
     grades = [np.ones(20, np.float32)] * 2
     before = graded_ndcg([index.search(q, 10).rows for q in ("red", "blue")], rows, grades).mean()
