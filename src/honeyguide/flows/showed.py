@@ -73,7 +73,7 @@ class Showed:
             for _, record in page:
                 if record.kind == IMPRESSION and record.user_id:
                     row = decode_impression(record.payload)
-                    if row[c.SURFACE] != _SEARCH:
+                    if row[c.SURFACE] != _SEARCH and row[c.QUERY] is None:
                         shown = self.items.rows(row[c.SHOWN_ITEMS] or [])
                         self.showings.add(record.user_id, shown, int(row[c.HAPPENED_AT]))
             self._applied = page[-1][0]
@@ -104,7 +104,7 @@ class Showed:
         return self.showings.erase(user_id)
 
     def _take(self, tables: Snapshots, since_us: int) -> None:
-        columns = [c.USER_ID, c.SURFACE, c.HAPPENED_AT, c.SHOWN_ITEMS]
+        columns = [c.USER_ID, c.SURFACE, c.HAPPENED_AT, c.SHOWN_ITEMS, c.QUERY]
         for rows in tables.scan(IMPRESSIONS.name, columns=columns):
             self._add(rows, since_us)
 
@@ -114,8 +114,11 @@ class Showed:
         told = rows.take(kept)
         users, surfaces = told[c.USER_ID].to_pylist(), told[c.SURFACE].to_pylist()
         lists: Sequence[list[str] | None] = told[c.SHOWN_ITEMS].to_pylist()
-        for user_id, surface, items, moment in zip(users, surfaces, lists, at[kept].tolist(), strict=True):
-            if user_id and surface != _SEARCH and items:
+        queries = told[c.QUERY].to_pylist()
+        for user_id, surface, items, query, moment in zip(
+            users, surfaces, lists, queries, at[kept].tolist(), strict=True
+        ):
+            if user_id and surface != _SEARCH and query is None and items:
                 self.showings.add(user_id, self.items.rows(items), moment)
 
 
