@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import honeyguide as hg
 from honeyguide.errors import DataError, RequestError
@@ -168,3 +170,12 @@ def test_synonyms_are_proposed_accepted_and_never_applied_unasked(folder: Path) 
     with pytest.raises(DataError, match="the columns accept, word"):
         listing(folder)
     (folder / "synonyms.proposed.csv").unlink()
+
+
+@given(st.one_of(st.text(max_size=60), st.text(alphabet="laufschuhe unter 50€<>\"';-()?", max_size=40)))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_string_is_answered(shop: hg.Workspace, query: str) -> None:
+    answer = shop.search(query, k=5).answer
+    assert answer.query == query
+    assert answer.understood is not None
+    assert answer.total >= len(answer.items)
