@@ -10,6 +10,7 @@ import numpy as np
 from honeyguide.contracts import F32, I32, I64, BoolArray, Candidates, CatalogView, Interactions, Queries
 from honeyguide.engines.onnx.session import OnnxModel, Port
 from honeyguide.errors import BuildError
+from honeyguide.kernels.nearest import products
 from honeyguide.retrieval import store
 from honeyguide.retrieval.deep.base import figured
 from honeyguide.retrieval.deep.config import GenerativeConfig, require_installed
@@ -91,7 +92,7 @@ class Generative:
         self.n_items = len(tables["inputs"]) - 1
         self.trie = Trie.of(self.ids)
         ends = np.cumsum([0, *sizes])
-        self._said = [tables["said"][ends[level] : ends[level + 1]] for level in range(len(sizes))]
+        self._said = [np.array(tables["said"][ends[level] : ends[level + 1]]) for level in range(len(sizes))]
         self._spelt = [tables["spelt"][ends[level] : ends[level + 1]] for level in range(len(sizes) - 1)]
         d, heads, width = self.config.d, self.config.heads, 2 * self.config.depth_layers
         self._reader = Reader(
@@ -153,7 +154,9 @@ class Generative:
             count = first[nodes + 1] - first[nodes]
             parent = np.repeat(np.arange(len(nodes)), count)
             child = np.arange(len(parent)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first[nodes], count)
-            logits = (spoken @ self._said[level].T)[parent, codes[child]]
+            every = np.empty((len(spoken), len(self._said[level])), np.float32)
+            products(self._said[level], spoken, every)
+            logits = every[parent, codes[child]]
             if level == last:
                 cold = self.cold[self.trie.rows[child]]
                 logits = self._evened(logits, cold, parent, len(nodes))
