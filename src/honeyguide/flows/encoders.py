@@ -37,9 +37,11 @@ class EncoderConfig(BaseModel):
 
 
 def open_encoder(
-    config: EncoderConfig, *, root: Path | None = None, cache: Path | None = None, progress: Progress | None = None
-) -> CachedEncoder | None:
-    """The encoder, remembering what it has met; None for "none". root: what a relative `folder` starts from.
+    config: EncoderConfig, *, root: Path | None = None, cache: Path | None = None,
+    progress: Progress | None = None, most: int = 10_000,
+) -> CachedEncoder | None:  # fmt: skip
+    """The encoder, remembering what it has met; None for "none". root: what a relative `folder` starts from. most: texts kept
+    in memory.
 
     Raises MissingExtraError without the extra `encoders`, BuildError for a folder that holds none, and as
     `fetch_encoder` does.
@@ -48,7 +50,7 @@ def open_encoder(
         return None
     folder = (root or Path()) / config.folder if config.use == "folder" else None
     home = cache or cache_folder()
-    return CachedEncoder(_opened(config.use, folder, home, progress), home / "vectors")
+    return CachedEncoder(_opened(config.use, folder, home, progress), home / "vectors", most=most)
 
 
 def _opened(use: str, folder: Path | None, home: Path, progress: Progress | None) -> Encoder:
