@@ -40,11 +40,10 @@ def open_encoder(
     config: EncoderConfig, *, root: Path | None = None, cache: Path | None = None,
     progress: Progress | None = None, most: int = 10_000,
 ) -> CachedEncoder | None:  # fmt: skip
-    """The encoder, remembering what it has met; None for "none". root: what a relative `folder` starts from. most: texts kept
-    in memory.
+    """The encoder, remembering what it has met; None for "none".
 
-    Raises MissingExtraError without the extra `encoders`, BuildError for a folder that holds none, and as
-    `fetch_encoder` does.
+    root: what a relative `folder` starts from. most: texts kept in memory. Raises MissingExtraError without the extra
+    `encoders`, BuildError for a folder that holds none, and as `fetch_encoder` does.
     """
     if config.use == "none":
         return None
