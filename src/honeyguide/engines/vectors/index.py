@@ -24,7 +24,7 @@ _ARRAYS = {"rows": np.int32, "vectors": np.float32, "alive": np.bool_, "new_rows
 _SHARES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 """Shares of the rows that a filter lets through, at which the effort is settled."""
 _K = 10
-_SLACK = 0.002
+_SLACK = 0.005
 """By which the sample must reach more than the recall that is asked for."""
 _READ_COST = 1.5
 """What reading a row out of its place costs, against one in a list."""
