@@ -215,8 +215,8 @@ def test_the_randomised_svd_finds_the_subspace() -> None:
 
 def test_spectral_parts_are_each_of_root_mean_square_one() -> None:
     config = SpectralConfig(
-        width=24, amplify=1.2, user_power=1.0, item_power=0.5, d=6, low_weight=0.7, sharpen=0.4, iterations=12, als_weight=0.3,
-        als=ALSConfig(d=5, epochs=4, fold_in_steps=40), history=FLAT, trend=NO_TREND,
+        width=24, amplify=1.2, user_power=1.0, item_power=0.5, d=6, low_weight=0.7, sharpen=0.4, iterations=12,
+        als_weight=0.3, als=ALSConfig(d=5, epochs=4, fold_in_steps=40), history=FLAT, trend=NO_TREND,
     )  # fmt: skip
     source = Spectral(config).fit(DATA, CATALOG, seed=2)
     x = binary()
