@@ -295,7 +295,7 @@ def class_at(section: str) -> type[BaseModel] | None:
 
 
 def keys_in(text: str) -> list[str]:
-    return re.findall(r"`([a-z][a-z_]*)`", text)
+    return re.findall(r"`([a-z][a-z0-9_]*)`", text)
 
 
 @pytest.mark.parametrize(("section", "where", "what"), sections())
