@@ -186,14 +186,6 @@ def test_the_history_and_the_command(shop: Path, tmp_path: Path, run: Callable[.
     assert "duplicate: 3" in out
 
 
-def test_a_workspace_is_not_made_of_items_alone(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
-    items = _csv(tmp_path / "items.csv", "item_id,title", "a,A")
-    code, _, err = run("init", tmp_path / "shop", "--items", items)
-    assert code == 2
-    assert "a file of events" in err
-    assert not (tmp_path / "shop").exists()
-
-
 def test_json_lines_go_all_the_way(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     rows = [

@@ -196,7 +196,7 @@ def test_an_interrupted_build_leaves_the_last_one_in_service(shop: Path, monkeyp
     def killed(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("honeyguide.flows.build._text", killed)
+    monkeypatch.setattr("honeyguide.flows.build.search_steps", killed)
     with pytest.raises(KeyboardInterrupt):
         build(shop)
     assert hg.Workspace(shop).build_id == before

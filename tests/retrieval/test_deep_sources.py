@@ -253,7 +253,7 @@ def test_a_saved_source_that_was_harmed_is_refused(kind: str, tmp_path: Path) ->
 @pytest.mark.heavy
 def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     data, catalog = small_audience(n_events=4_000), small_catalog(40)
-    config = SequenceConfig(**{**SMALL, "epochs": 60.0}, budget_cpu_s=1e5, checkpoint_s=0.2, batch=2)
+    config = SequenceConfig(**{**SMALL, "epochs": 12.0}, budget_cpu_s=1e5, checkpoint_s=0.2, batch=2)
     folder = tmp_path / "work"
     whole = Sequence(config, tmp_path / "other").fit(data, catalog)
     folder.mkdir()

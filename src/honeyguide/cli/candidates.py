@@ -48,7 +48,8 @@ def candidates(
     else:
         render.out.print(
             f"{report['rows']:,} candidates of {report['people']:,} people from {report['source']} in {report['path']}"
-            + (f"; {report['empty']:,} people have none" if report["empty"] else "")
+            + (f"; {report['empty']:,} people have none" if report["empty"] else ""),
+            soft_wrap=True,
         )
 
 
@@ -76,7 +77,9 @@ def source_vectors(
     if as_json:
         render.emit_json(report)
     else:
-        render.out.print(f"{report['rows']:,} vectors of {report['d']} numbers from {source} in {report['path']}")
+        render.out.print(
+            f"{report['rows']:,} vectors of {report['d']} numbers from {source} in {report['path']}", soft_wrap=True
+        )
 
 
 @app.command(

@@ -497,8 +497,9 @@ def _blend_sentences(fitted: Fitted) -> list[str]:
 
 
 def _worth_sentences(fitted: Fitted) -> list[str]:
-    """What each source adds and costs: which one could go, and what that would save."""
-    return worth(msgspec.to_builtins(fitted.blend_report), fitted.blend_config.model_dump())[1]
+    """What each source adds: which one could go. No times, which differ from build to build; `explain` tells them."""
+    report = msgspec.to_builtins(fitted.blend_report) | {"cpu_ms": {}}
+    return worth(report, fitted.blend_config.model_dump())[1]
 
 
 def _source_sentences(prepared: Prepared, fitted: Fitted) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from honeyguide.contracts import F32, F64, I32, Progress
-from honeyguide.engines.trees.catboost_trees import CatBoostConfig, CatBoostTrees
 from honeyguide.flows.search_config import SearchRankingConfig
 from honeyguide.flows.search_tune import graded_ndcg
 from honeyguide.flows.searching import Finder, Learnt
@@ -116,7 +115,6 @@ def learn_ranking(
     if best == "ltr":
         matrices = _matrices(finder, lesson, found)
         model = _learnt(matrices, labels, lesson, np.arange(len(found)), config, seed)
-        model.save(folder / "search.cbm")
         report["importance"] = dict(zip(COLUMNS, np.round(model.importance(), 4).tolist(), strict=True))
         fused = tree_kernel.fuse([model.arrays()])
     return _kept(folder, Learnt(True, f"{best} brings {told}", config.candidates, shares, report, fused))
@@ -137,6 +135,7 @@ def _kept(folder: Path, learnt: Learnt) -> Learnt:
         folder,
         {"on": learnt.on, "reason": learnt.reason, "candidates": learnt.candidates, "shares": learnt.shares,
          "report": learnt.report},
+        learnt.trees,
     )  # fmt: skip
     return learnt
 
@@ -192,6 +191,9 @@ def _learnt(
     matrices: Sequence[F32], labels: Sequence[F32], lesson: Lesson, which: np.ndarray, config: SearchRankingConfig,
     seed: int,
 ) -> Any:  # fmt: skip
+    # The library that fits is not imported above: a process that serves imports this module too.
+    from honeyguide.engines.trees.catboost_trees import CatBoostConfig, CatBoostTrees
+
     engine = CatBoostTrees(CatBoostConfig(rank_loss=config.loss))
     return learn(
         engine, [matrices[at] for at in which], [labels[at] for at in which], trees=config.trees, depth=config.depth,

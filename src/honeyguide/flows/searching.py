@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 from honeyguide.contracts import F32, F64, I32, CatalogView, Encoder, Rewrites, TextHits
 from honeyguide.engines.search.index import LexicalIndex
 from honeyguide.engines.search.query_plan import words_of
-from honeyguide.engines.trees.catboost_trees import CatBoostTrees
 from honeyguide.kernels import trees as tree_kernel
 from honeyguide.ranking.search import COLUMNS, Candidates, ItemFacts, Person, features
 from honeyguide.retrieval.hybrid import DenseItems, blended, checked, query_type
@@ -26,7 +25,7 @@ from honeyguide.schema.wire import Filters, Item
 __all__ = ["Bound", "Finder", "Learnt", "text_of"]
 
 _FILE = "search.json"
-_MODEL = "search.cbm"
+_TREES = "search.npz"
 _FORMAT = 1
 SHARE = 0.2
 """Of meaning in the blend that trees see."""
@@ -52,13 +51,19 @@ class Learnt:
         told = json.loads(path.read_text())
         if told.get("format") != _FORMAT or told.get("columns") != list(COLUMNS):
             return cls(reason="it was learnt by another version: run `honeyguide build`")
-        model = folder / _MODEL
-        fused = tree_kernel.fuse([CatBoostTrees().load(model).arrays()]) if model.is_file() else None
+        trees = folder / _TREES
+        fused = None
+        if trees.is_file():
+            with np.load(trees) as kept:
+                arrays = {one.name: kept[one.name] for one in fields(tree_kernel.FusedTrees)}
+            fused = tree_kernel.FusedTrees(**arrays)
         return cls(told["on"], told["reason"], told["candidates"], checked(told["shares"]), told["report"], fused)
 
     @staticmethod
-    def write(folder: Path, told: Mapping[str, Any]) -> None:
-        """Write all but the trees."""
+    def write(folder: Path, told: Mapping[str, Any], trees: tree_kernel.FusedTrees | None = None) -> None:
+        """Write what was learnt. Trees are kept as arrays: who serves loads no library that trains."""
+        if trees is not None:
+            np.savez(folder / _TREES, **{one.name: getattr(trees, one.name) for one in fields(trees)})
         body = {"format": _FORMAT, "columns": list(COLUMNS), **told}
         (folder / _FILE).write_bytes(msgspec.json.format(msgspec.json.encode(body)))
 

@@ -15,7 +15,7 @@ def worth(report: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[di
     """A row per source, and sentences.
 
     report: `quality`, `marginal` (by regime and source, nDCG@10) and `cpu_ms` (by source, of a question) as the build
-    keeps them; config: the blend's. Sources that are off are not asked: their time is saved already.
+    keeps them, `cpu_ms` optional; config: the blend's. Sources that are off are not asked: their time is saved already.
     """
     weights = {regime["name"]: regime["weights"] for regime in config["regimes"]}
     cost: Mapping[str, float] = report.get("cpu_ms", {})
@@ -38,9 +38,8 @@ def worth(report: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[di
     off = [row for row in rows if not row["on"]]
     if off:
         saved = sum(row["cpu_ms"] or 0.0 for row in off)
-        said.append(
-            f"off, for validation found no use for them: {_names(off)}; saves {saved:.3f} of {on + saved:.3f} ms"
-        )
+        told = f"; saves {saved:.3f} of {on + saved:.3f} ms" if saved else ""
+        said.append(f"off, for validation found no use for them: {_names(off)}{told}")
     for row in rows:
         most = max(row["adds"].values(), default=0.0)
         if row["on"] and most < LITTLE:

@@ -113,7 +113,8 @@ class TowersConfig(_Trained):
     The question's: the newest `history` items, weighed by their place, and the facts of the moment. The item's: a
     vector of its id, hidden in `id_dropout` of the lessons, and one made of its texts, facts and embeddings; an item
     without events has the latter alone. Trained by the softmax over the batch, the odds of an item to be in it taken
-    back (logQ: Yi et al. 2019), with `hard` items more in each batch that the towers at the time like too much.
+    back (logQ: Yi et al. 2019), with `hard` items more in each batch (one in 16 of
+    all at most) that the towers at the time like too much.
     """
 
     history: int = Field(default=10, ge=1, le=1_000)

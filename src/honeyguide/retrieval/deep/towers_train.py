@@ -28,6 +28,8 @@ _SPREAD = 0.05
 _WINDOW = 10
 _MINED, _DEEP, _TIMES = 256, 50, 20
 """Questions that hard items are sought for, how many of their best, and how often in a training."""
+_HARD_OF = 16
+"""Hard items of a batch are at most one in so many of all items."""
 
 
 class TowersLearner:
@@ -109,7 +111,9 @@ class TowersLearner:
         random = np.random.default_rng([self.task.seed, self.epoch, int(batch[0]), int(batch[1])])
         rows, weights, moments = self._asked(batch)
         wanted = self.item[batch].astype(np.int64)
-        hard = random.choice(self.hard, config.hard) if config.hard and len(self.hard) else self.hard[:0]
+        # Of few items most would be hard, and those that nobody knows yet would be pushed away with them.
+        many = min(config.hard, len(self.log_share) // _HARD_OF)
+        hard = random.choice(self.hard, many) if many and len(self.hard) else self.hard[:0]
         every = np.concatenate([wanted, hard])
         question, x = self._question(rows, weights, moments)
         hidden = None
