@@ -11,6 +11,8 @@ from pathlib import Path
 
 __all__ = ["Errand", "Returned"]
 
+_NICE = 10  # whoever answers people goes first
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -45,6 +47,7 @@ class Errand:
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
         )
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
         return True
 
     def returned(self) -> Returned | None:
