@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from honeyguide.contracts import F32, BoolArray, Candidates, Queries
 from honeyguide.engines.vectors.config import VectorsConfig
 from honeyguide.engines.vectors.index import Vectors, build_vectors
+from honeyguide.retrieval.deep.encode import Moments
 from honeyguide.retrieval.deep.task import Result
 from honeyguide.retrieval.signals import arguments, in_ranges
 
-__all__ = ["INDEX", "ByVectors", "figured", "index_of", "save_index"]
+__all__ = ["INDEX", "ByVectors", "Trained", "figured", "index_of", "save_index"]
 
 INDEX = "index"
 _BLOCK = 1_024
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class ByVectors:
+class Trained(Generic[Settings]):
+    """A source that another process trains, and that looks at the moment of a question."""
+
+    name: ClassVar[str]
+    Config: type[Settings]
+    moments: Moments
+    figures: dict[str, float]
+    notes: tuple[str, ...]
+
+    def __init__(self, config: Settings | None = None, work: Path | None = None) -> None:
+        """work: a folder in which a training that was killed goes on."""
+        self.config, self._work = config or self.Config(), work
+
+    @property
+    def context_keys(self) -> tuple[str, ...]:
+        """The facts of a question that it looks at."""
+        return self.moments.names
+
+
+class ByVectors(Trained[Settings]):
     """A source whose answer is the items whose vectors lie nearest to the question's.
 
     `answerable` (items,) says which items may be answered: those that something is known of.
     """
 
-    name: ClassVar[str]
     n_items: int
     index: Vectors
-    figures: dict[str, float]
-    notes: tuple[str, ...]
 
     def user_vectors(self, queries: Queries) -> F32:
         """(n, d) of the questions: what their nearest items are looked up with. For ranking, search and segments."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from honeyguide.engines.onnx.session import OnnxModel, Port
 from honeyguide.errors import BuildError
 from honeyguide.kernels.nearest import products
 from honeyguide.retrieval import store
-from honeyguide.retrieval.deep.base import figured
+from honeyguide.retrieval.deep.base import Trained, figured
 from honeyguide.retrieval.deep.config import GenerativeConfig, require_installed
 from honeyguide.retrieval.deep.content import Content, known
 from honeyguide.retrieval.deep.encode import Moments, lines_of, unit
@@ -31,7 +31,7 @@ _WINDOW = 10
 _START = 0.1
 
 
-class Generative:
+class Generative(Trained[GenerativeConfig]):
     """A transformer that spells the id of what comes next (Rajput et al. 2023, with the depth transformer of Lee et al.
     2022).
 
@@ -43,19 +43,8 @@ class Generative:
     items. Sensible where new items matter, from some thousands to some millions of items.
     """
 
-    name: ClassVar[str] = "generative"
+    name = "generative"
     Config = GenerativeConfig
-    figures: dict[str, float]
-    notes: tuple[str, ...]
-
-    def __init__(self, config: GenerativeConfig | None = None, work: Path | None = None) -> None:
-        """work: a folder in which a training that was killed goes on."""
-        self.config, self._work = config or GenerativeConfig(), work
-
-    @property
-    def context_keys(self) -> tuple[str, ...]:
-        """The facts of a question that it looks at."""
-        return self.moments.names
 
     def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
         """Make the ids, then train in a process of its own. MissingExtraError without the extra `deep`."""

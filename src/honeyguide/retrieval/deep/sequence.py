@@ -21,7 +21,7 @@ __all__ = ["Sequence"]
 _GRAPH = "encoder.onnx"
 
 
-class Sequence(ByVectors):
+class Sequence(ByVectors[SequenceConfig]):
     """A causal transformer over a person's events, with what is known of each moment (Kang and McAuley 2018).
 
     Each step of everybody's events is a lesson: given what came before and the moment, which item came next, against
@@ -33,15 +33,6 @@ class Sequence(ByVectors):
 
     name = "sequence"
     Config = SequenceConfig
-
-    def __init__(self, config: SequenceConfig | None = None, work: Path | None = None) -> None:
-        """work: a folder in which a training that was killed goes on."""
-        self.config, self._work = config or SequenceConfig(), work
-
-    @property
-    def context_keys(self) -> tuple[str, ...]:
-        """The facts of a question that it looks at."""
-        return self.moments.names
 
     def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
         """Train in a process of its own. MissingExtraError without the extra `deep`; DataError, BuildError as told."""

@@ -25,7 +25,7 @@ _LAYERS = ("past", "told", "middle", "middle_bias", "back", "back_bias", "descri
 _ARRAYS = ("vectors", "liked", *_LAYERS, *Content.arrays)
 
 
-class Towers(ByVectors):
+class Towers(ByVectors[TowersConfig]):
     """Two towers with vectors of ids and content, trained by the softmax over the batch (Yi et al. 2019).
 
     The question is the newest items of the history (a seed or a board stands in its place) and the moment: the hour,
@@ -37,15 +37,6 @@ class Towers(ByVectors):
 
     name = "towers"
     Config = TowersConfig
-
-    def __init__(self, config: TowersConfig | None = None, work: Path | None = None) -> None:
-        """work: a folder in which a training that was killed goes on."""
-        self.config, self._work = config or TowersConfig(), work
-
-    @property
-    def context_keys(self) -> tuple[str, ...]:
-        """The facts of a question that it looks at."""
-        return self.moments.names
 
     def fit(self, interactions: Interactions, catalog: CatalogView, *, seed: int = 0) -> Self:
         """Train in a process of its own. MissingExtraError without the extra `deep`; DataError, BuildError as told."""
